@@ -1,0 +1,218 @@
+/**
+ * The configuration file → one typed, frozen Config, or every fault in it.
+ *
+ * bin/ reads it once at start and again on SIGHUP or when the file changes; a file with faults
+ * changes nothing, the former Config stays in force. What the machine adds (user, home, host name)
+ * comes in as MachineFacts, so that the same text gives the same Config everywhere.
+ */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { parseDocument } from 'yaml'
+import { type ConfigFault, ConfigDocument, type Values } from './document.ts'
+import type { Mark, UpstreamServer } from './values.ts'
+
+export interface Config {
+  /** Absolute path of the file this was read from. */
+  readonly file: string
+  readonly node: string
+  /** Absolute paths of directories. */
+  readonly state: string
+  readonly run: string
+  readonly listen: { readonly addresses: readonly string[]; readonly port: number }
+  /** null: only what is sent to `listen` is served. */
+  readonly intercept: InterceptConfig | null
+  readonly upstreams: readonly UpstreamConfig[]
+  readonly cache: CacheConfig
+  /** null: no policy, nobody is governed. */
+  readonly policy: PolicyConfig | null
+  readonly clients: { readonly file: string | null; readonly unknown: 'open' | 'closed' }
+}
+
+export interface InterceptConfig {
+  /** Names of interfaces; a final '*' stands for any ending. */
+  readonly interfaces: readonly string[]
+  readonly mark: Mark
+  readonly routingTable: number
+  readonly rulePriority: number
+  /** Addresses, canonical. */
+  readonly servers: readonly string[]
+}
+
+export interface UpstreamConfig {
+  /** Lower case, no final dot; '.' is the root. No zone is in two upstreams. */
+  readonly zones: readonly string[]
+  readonly servers: readonly UpstreamServer[]
+  readonly transport: 'udp' | 'tcp'
+}
+
+export interface CacheConfig {
+  readonly sizeBytes: number
+  readonly maxTtlSeconds: number
+  readonly minTtlSeconds: number
+  readonly maxNegativeTtlSeconds: number
+  readonly serveStaleSeconds: number
+  readonly prefetch: boolean
+}
+
+export interface PolicyConfig {
+  readonly directory: string
+  readonly denyResponse: 'refused' | 'nxdomain' | 'nodata'
+  readonly mode: 'enforce' | 'audit'
+}
+
+/** What the defaults depend on. */
+export interface MachineFacts {
+  readonly hostName: string
+  readonly userId: number
+  readonly homeDirectory: string
+  /** $XDG_STATE_HOME and $XDG_RUNTIME_DIR; '' when unset. */
+  readonly stateHome: string
+  readonly runtimeDirectory: string
+}
+
+/** The file cannot be used; `faults` says all that is wrong, in the order of the file. */
+export class ConfigError extends Error {
+  override name = 'ConfigError'
+  readonly faults: readonly ConfigFault[]
+
+  constructor(faults: readonly ConfigFault[]) {
+    super(faults.map(formatFault).join('\n'))
+    this.faults = faults
+  }
+}
+
+/** 'namegate.yaml:3:5: cache.size: …' */
+export function formatFault(fault: ConfigFault): string {
+  const key = fault.key === '' ? '' : ` ${fault.key}:`
+  return `${fault.file}:${fault.line}:${fault.column}:${key} ${fault.message}`
+}
+
+/** Reads `file`; throws ConfigError for what is wrong in it, or when it cannot be read. */
+export function loadConfig(file: string, machine: MachineFacts): Config {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    const message = `cannot be read: ${(error as Error).message}; give the path with -c FILE`
+    throw new ConfigError([{ file, line: 1, column: 1, key: '', message }])
+  }
+  return readConfig(text, file, machine)
+}
+
+/** Like loadConfig, with the text at hand. */
+export function readConfig(text: string, file: string, machine: MachineFacts): Config {
+  const absolute = path.resolve(file)
+  const document = new ConfigDocument(text, file, { directory: path.dirname(absolute) })
+  const values = document.read()
+  if (document.faults.length === 0) checkTogether(values, document)
+  if (document.faults.length > 0) {
+    throw new ConfigError(
+      [...document.faults].sort((a, b) => a.line - b.line || a.column - b.column),
+    )
+  }
+  return freeze(assemble(values, absolute, machine))
+}
+
+/**
+ * Where `run` is by a file that need not be good otherwise: commands ask the daemons, which go on
+ * with the last good file while this one is being repaired.
+ */
+export function readRun(text: string, file: string, machine: MachineFacts): string {
+  const run: unknown = parseDocument(text).get('run')
+  if (typeof run !== 'string') return defaultRun(machine)
+  return path.resolve(path.dirname(path.resolve(file)), run)
+}
+
+/** Where `run` is when the file does not say. */
+export function defaultRun(machine: MachineFacts): string {
+  if (machine.userId === 0) return '/run/namegate'
+  if (machine.runtimeDirectory !== '') return path.join(machine.runtimeDirectory, 'namegate')
+  return `/tmp/namegate-${machine.userId}`
+}
+
+function defaultState(machine: MachineFacts): string {
+  if (machine.userId === 0) return '/var/lib/namegate'
+  const home = machine.stateHome || path.join(machine.homeDirectory, '.local', 'state')
+  return path.join(home, 'namegate')
+}
+
+/** Gives the values of options.ts their types and units. */
+function assemble(values: Values, file: string, machine: MachineFacts): Config {
+  const cache = values['cache'] as Record<string, number | boolean>
+  const clients = values['clients'] as Values
+  return {
+    file,
+    node: (values['node'] as string | null) ?? machine.hostName,
+    state: (values['state'] as string | null) ?? defaultState(machine),
+    run: (values['run'] as string | null) ?? defaultRun(machine),
+    listen: values['listen'] as Config['listen'],
+    intercept: values['intercept'] as Config['intercept'],
+    upstreams: values['upstreams'] as Config['upstreams'],
+    cache: {
+      sizeBytes: cache['size'] as number,
+      maxTtlSeconds: cache['maxTtl'] as number,
+      minTtlSeconds: cache['minTtl'] as number,
+      maxNegativeTtlSeconds: cache['maxNegativeTtl'] as number,
+      serveStaleSeconds: cache['serveStale'] as number,
+      prefetch: cache['prefetch'] as boolean,
+    },
+    policy: values['policy'] as Config['policy'],
+    clients: {
+      file: clients['file'] as string | null,
+      unknown: clients['unknown'] as 'open' | 'closed',
+    },
+  }
+}
+
+/** What must hold between keys that are each fine alone. */
+function checkTogether(values: Values, document: ConfigDocument): void {
+  const cache = values['cache'] as { minTtl: number; maxTtl: number }
+  if (cache.minTtl > cache.maxTtl) document.faultAt('cache.minTtl', 'is more than cache.maxTtl')
+
+  const listen = values['listen'] as Config['listen']
+  for (const [index, address] of listen.addresses.entries()) {
+    if (address === '0.0.0.0' || address === '::') {
+      const why =
+        'a wildcard would serve DNS to everybody who reaches this node; name the addresses'
+      document.faultAt(`listen.addresses[${index}]`, why)
+    }
+    if (listen.addresses.indexOf(address) !== index) {
+      document.faultAt(`listen.addresses[${index}]`, 'is listed twice')
+    }
+  }
+  const zones = new Map<string, string>()
+  for (const [index, upstream] of (values['upstreams'] as Config['upstreams']).entries()) {
+    checkUpstream(upstream, `upstreams[${index}]`, listen, zones, document)
+  }
+}
+
+/** @param zones  zones seen so far, and where */
+function checkUpstream(
+  upstream: UpstreamConfig,
+  key: string,
+  listen: Config['listen'],
+  zones: Map<string, string>,
+  document: ConfigDocument,
+): void {
+  for (const [index, zone] of upstream.zones.entries()) {
+    const place = `${key}.zones[${index}]`
+    const other = zones.get(zone)
+    if (other !== undefined) document.faultAt(place, `'${zone}' stands already at ${other}`)
+    else zones.set(zone, place)
+  }
+  for (const [index, server] of upstream.servers.entries()) {
+    if (server.kind !== 'address' || server.port !== listen.port) continue
+    if (listen.addresses.includes(server.address)) {
+      const why = 'is our own listen address: questions would go round in a circle'
+      document.faultAt(`${key}.servers[${index}]`, why)
+    }
+  }
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const part of Object.values(value)) freeze(part)
+    Object.freeze(value)
+  }
+  return value
+}
