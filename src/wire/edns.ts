@@ -1,0 +1,105 @@
+/**
+ * The OPT record, which speaks for one hop only (RFC 6891 §6.1.1): a client's ends here and we
+ * write our own to the upstream; the upstream's ends here and the client gets ours, if it sent
+ * one. So client subnets, cookies and padding never pass through us.
+ *
+ * LAYOUT, bytes
+ *      0  u8   0, the root
+ *      1  u16  type            41
+ *      3  u16  class           how many bytes its sender takes by UDP
+ *      5  u8   extended rcode  upper 8 bits of the rcode
+ *      6  u8   version         0
+ *      7  u16  flags           DO is the highest bit
+ *      9  u16  RDLENGTH
+ *     11       options: u16 code, u16 length, bytes
+ */
+import { getU16, putU16 } from './bytes.ts'
+import { EDE_NONE, RECORD_CLASS, TYPE_OPT } from './header.ts'
+import type { RecordView } from './record.ts'
+
+/** What we take by UDP, from clients and upstreams: fits every path unfragmented. RFC 9715 §3. */
+export const UDP_BYTES = 1232
+/** What everybody takes by UDP. Source: RFC 1035 §2.3.4. */
+export const UDP_BYTES_MIN = 512
+
+/** An OPT record of ours with an extended error in it. */
+export const OPT_BYTES_MAX = 17
+
+const OPT_FIXED_BYTES = 11
+const OPTION_EDE = 15
+const DO = 0x80
+
+/**
+ * Whether the record is a well-formed OPT record: owned by the root, its options fill it.
+ * Source: RFC 6891 §6.1.2.
+ */
+export function isOptWhole(packet: Uint8Array, record: RecordView): boolean {
+  if (packet[record.ownerAt] !== 0) return false
+  let at = record.rdataAt
+  while (at < record.rdataEnd) {
+    if (at + 4 > record.rdataEnd) return false
+    at += 4 + getU16(packet, at + 2)
+  }
+  return at === record.rdataEnd
+}
+
+/** What the sender takes by UDP; less than 512 means 512. Source: RFC 6891 §6.2.3. */
+export function optUdpBytes(packet: Uint8Array, record: RecordView): number {
+  const bytes = getU16(packet, record.ttlAt - (4 - RECORD_CLASS))
+  return bytes < UDP_BYTES_MIN ? UDP_BYTES_MIN : bytes
+}
+
+export function optExtendedRcode(packet: Uint8Array, record: RecordView): number {
+  return packet[record.ttlAt]!
+}
+
+export function optVersion(packet: Uint8Array, record: RecordView): number {
+  return packet[record.ttlAt + 1]!
+}
+
+export function isOptDnssecOk(packet: Uint8Array, record: RecordView): boolean {
+  return (packet[record.ttlAt + 2]! & DO) !== 0
+}
+
+/** Info code of the first extended error in a whole OPT record, or EDE_NONE. RFC 8914 §2. */
+export function optEde(packet: Uint8Array, record: RecordView): number {
+  let at = record.rdataAt
+  while (at < record.rdataEnd) {
+    const length = getU16(packet, at + 2)
+    if (getU16(packet, at) === OPTION_EDE && length >= 2) return getU16(packet, at + 4)
+    at += 4 + length
+  }
+  return EDE_NONE
+}
+
+/**
+ * Writes an OPT record of ours.
+ * @param rcode  its upper bits go here, the lower four into the header
+ * @param ede    info code of an extended error, or EDE_NONE
+ * @returns the offset behind it, at most OPT_BYTES_MAX further
+ */
+export function putOpt(
+  out: Uint8Array,
+  at: number,
+  udpBytes: number,
+  isDnssecOk: boolean,
+  rcode: number,
+  ede: number,
+): number {
+  out[at] = 0
+  putU16(out, at + 1, TYPE_OPT)
+  putU16(out, at + 3, udpBytes)
+  out[at + 5] = rcode >>> 4
+  out[at + 6] = 0
+  out[at + 7] = isDnssecOk ? DO : 0
+  out[at + 8] = 0
+  if (ede === EDE_NONE) {
+    putU16(out, at + 9, 0)
+    return at + OPT_FIXED_BYTES
+  }
+  putU16(out, at + 9, 6)
+  putU16(out, at + 11, OPTION_EDE)
+  putU16(out, at + 13, 2)
+  putU16(out, at + 15, ede)
+  return at + OPT_BYTES_MAX
+}

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { fuzz, readCorpus, SMOKE_CASES } from './fuzz.ts'
+import { TARGETS } from './list.ts'
+import { mutate } from './mutate.ts'
+import { Random } from './random.ts'
+
+const SEED = 20260821
+
+for (const [name, target] of Object.entries(TARGETS)) {
+  if (name === 'canary') continue
+  test(`${name}: every corpus file passes as it is`, () => {
+    for (const input of readCorpus(target.corpus)) target.run(input, new Random(SEED))
+  })
+  test(`${name}: ${SMOKE_CASES} inputs made from the corpus pass`, () => {
+    const failure = fuzz(target, SEED, SMOKE_CASES)
+    if (failure === null) return
+    const hex = Buffer.from(failure.input).toString('hex')
+    assert.fail(`node test/fuzz/fuzz.ts ${name} ${failure.seed}: ${failure.error}\n${hex}`)
+  })
+}
+
+test('the canary fails, and fails at once with the seed of its failure', () => {
+  const failure = fuzz(TARGETS['canary']!, SEED, SMOKE_CASES)
+  assert.ok(failure !== null)
+  const again = fuzz(TARGETS['canary']!, failure.seed, 1)
+  assert.deepEqual(again?.input, failure.input)
+})
+
+test('a target that never ends fails too, with its seed', { timeout: 60_000 }, () => {
+  let calls = 0
+  const run = () => {
+    calls++
+    while (calls === 3);
+  }
+  assert.equal(fuzz({ corpus: 'wire', run }, 1000, 10, Number.POSITIVE_INFINITY, 100)?.seed, 1002)
+})
+
+test('the same seed makes the same input, neighbouring seeds make others', () => {
+  const corpus = readCorpus('wire')
+  const inputs = Array.from({ length: 200 }, (_, n) => String(mutate(corpus, new Random(n))))
+  assert.equal(String(mutate(corpus, new Random(7))), inputs[7])
+  assert.ok(new Set(inputs).size > 190)
+})

@@ -1,0 +1,12 @@
+/** What a fuzz target is. They are listed in list.ts and run by fuzz.ts. */
+import type { Random } from './random.ts'
+
+export interface FuzzTarget {
+  /** Folder below corpus/. */
+  readonly corpus: string
+  /**
+   * Does with the input what the program would; throws when something that must hold does not.
+   * The input is the target's to change.
+   */
+  run(input: Uint8Array, random: Random): void
+}
