@@ -1,0 +1,61 @@
+/**
+ * What a datapath is: the part that makes the kernel equal to a ruleset.
+ *
+ * It has two sides. The *structure* (chains, rules, set definitions, revocation, reading back) is
+ * changed by the main thread, a few times a second at most, through `Driver`. *Grants* are written
+ * by the worker while it handles packets, through `GrantWriter`, and never wait.
+ *
+ * The drivers are folders beside this file; each passes datapath/conformance.ts.
+ */
+import type { Ruleset } from '../grant/ruleset.ts'
+
+export interface Driver {
+  /** Makes the kernel equal to `ruleset`. Grants that both the old and the new one have room for stay. */
+  apply(ruleset: Ruleset): Promise<void>
+  /** What the kernel holds of the ruleset's structure: 'same', or what differs, in words. */
+  verify(ruleset: Ruleset): Promise<'same' | string>
+  /** Every grant in force, in no order. */
+  readGrants(): Promise<GrantEntry[]>
+  /** Takes grants back at once and breaks what flows through them. */
+  revoke(grants: readonly GrantEntry[]): Promise<void>
+  /** Removes every trace of ours. */
+  remove(): Promise<void>
+}
+
+export interface GrantEntry {
+  /** Canonical text (RFC 5952). */
+  readonly client: string
+  readonly address: string
+  /** PortSet.id. */
+  readonly portSet: string
+  /** Milliseconds until the kernel forgets it. */
+  readonly remainingMs: number
+}
+
+/**
+ * Writes grants from the worker's loop. One batch is open at a time: `push` up to `capacity`
+ * grants, `flush` once, then ask `isInForce` for each. A grant that is not in force after `flush`
+ * is not in the kernel: its answer must not leave.
+ */
+export interface GrantWriter {
+  readonly capacity: number
+  /**
+   * Adds one grant to the open batch; returns its index in the batch.
+   * @param family  4 or 6; both addresses are of it, 4 or 16 bytes at the offsets given
+   * @param setPort  grant/timeout-class.ts
+   */
+  push(
+    family: number,
+    client: Uint8Array,
+    clientAt: number,
+    address: Uint8Array,
+    addressAt: number,
+    setPort: number,
+  ): number
+  /** Writes the batch; returns how many of it are not in force. The batch is then closed. */
+  flush(): number
+  /** Whether grant `index` of the batch flushed last is in the kernel. */
+  isInForce(index: number): boolean
+  /** Tells the kernel that this process's worker is alive, for the next 150 ms. */
+  refreshAlive(): void
+}

@@ -1,0 +1,267 @@
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import type { Facts } from '../../grant/ruleset.ts'
+import { parseAddress } from '../../identity/address.ts'
+import { ALICE, BYSTANDER, rulesetOf, type RulesetVariant } from '../conformance.ts'
+import { NftablesDriver } from './driver.ts'
+import { OwnSockets } from './testing/own-sockets.ts'
+import {
+  DNS_SERVER,
+  FACTS,
+  Prober,
+  feedNode,
+  inNode,
+  onNode,
+  startProbers,
+} from './testing/world.ts'
+import { PacketGrantWriter } from './writer.ts'
+
+const SERVICE = '10.96.0.10'
+const ELSEWHERE = { v4: '192.0.2.12', v6: '2001:db8:2::12' } as const
+
+/** The datapath with sockets, and a worker at place 1 that says every 50 ms that it is alive. */
+class Node implements AsyncDisposable {
+  readonly driver = new NftablesDriver()
+  readonly ruleset
+  readonly sockets: OwnSockets
+  readonly writer: PacketGrantWriter
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(variant: RulesetVariant = {}, facts: Partial<Facts> = {}) {
+    this.ruleset = rulesetOf({ facts: { ...FACTS, ...facts } }, variant)
+    this.sockets = new OwnSockets(this.ruleset, 1)
+    this.writer = new PacketGrantWriter({ mark: this.ruleset.marks.write, place: 1, capacity: 8 })
+  }
+
+  static async start(variant: RulesetVariant = {}, facts: Partial<Facts> = {}): Promise<Node> {
+    const node = new Node(variant, facts)
+    await node.driver.apply(node.ruleset)
+    node.live()
+    return node
+  }
+
+  live(): void {
+    this.writer.refreshAlive()
+    this.#timer = setInterval(() => this.writer.refreshAlive(), 50)
+  }
+
+  die(): void {
+    clearInterval(this.#timer)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.die()
+    this.sockets.close()
+    this.writer[Symbol.dispose]()
+    await this.driver.remove()
+    this.driver[Symbol.dispose]()
+    onNode('nft', 'flush', 'ruleset')
+  }
+}
+
+interface Question {
+  readonly address: string
+  readonly protocol?: 'udp' | 'tcp'
+  readonly source?: string
+  readonly sourcePort?: number
+  readonly data?: string
+  readonly waitMs?: number
+}
+
+function ask(pod: Prober, question: Question): Promise<unknown> {
+  return pod.do({ do: 'ask', protocol: 'udp', port: 53, data: 'q', waitMs: 500, ...question })
+}
+
+function hex(address: string): string {
+  return Buffer.from(parseAddress(address)!).toString('hex')
+}
+
+/** Like kube-proxy: a service address that is translated in prerouting and output. */
+function addService(): void {
+  const rules = `meta l4proto { tcp, udp } th dport 53 ip daddr ${SERVICE} dnat ip to ${DNS_SERVER.v4}:53`
+  feedNode(
+    `table inet kube {
+      chain services { type nat hook prerouting priority dstnat; ${rules}; }
+      chain own { type nat hook output priority -100; ${rules}; }
+    }`,
+    'nft',
+    '-f',
+    '-',
+  )
+}
+
+if (inNode(import.meta.url, 120_000)) {
+  const probers = await startProbers()
+  after(() => {
+    for (const prober of Object.values(probers)) prober.end()
+  })
+  const { alice, bystander } = probers
+
+  test("a governed client's DNS comes to us whatever server it asks, and leaves no trace in conntrack", async () => {
+    await using node = await Node.start()
+    for (const protocol of ['udp', 'tcp'] as const) {
+      for (const family of ['v4', 'v6'] as const) {
+        const address = ELSEWHERE[family]
+        const source = ALICE[family]
+        assert.equal(
+          await ask(alice, { protocol, address, source }),
+          'us:q',
+          `${protocol} ${family}`,
+        )
+        assert.equal(node.sockets.seen.at(-1), `${protocol} ${hex(address)} q`)
+      }
+    }
+    assert.doesNotMatch(onNode('conntrack', '-L'), /dport=53\b/)
+    assert.doesNotMatch(onNode('conntrack', '-L', '-f', 'ipv6'), /dport=53\b/)
+  })
+
+  test('queries in fragments are intercepted', async () => {
+    await using node = await Node.start()
+    const data = 'q'.repeat(3000)
+    for (const family of ['v4', 'v6'] as const) {
+      const reply = await ask(alice, { address: ELSEWHERE[family], source: ALICE[family], data })
+      assert.equal(reply, `us:${'q'.repeat(97)}`, family)
+    }
+    assert.equal(node.sockets.seen.length, 2)
+  })
+
+  test('an ungoverned client is ours only at the servers whose place we take', async () => {
+    await using _node = await Node.start()
+    for (const protocol of ['udp', 'tcp'] as const) {
+      for (const family of ['v4', 'v6'] as const) {
+        const source = BYSTANDER[family]
+        assert.equal(
+          await ask(bystander, { protocol, address: DNS_SERVER[family], source }),
+          'us:q',
+        )
+        assert.equal(
+          await ask(bystander, { protocol, address: ELSEWHERE[family], source }),
+          'net:q',
+        )
+      }
+    }
+  })
+
+  test('with nobody alive a governed client gets no DNS, others fall through within 300 ms', async () => {
+    await using node = await Node.start()
+    const port = 40001
+    const question = { address: DNS_SERVER.v4, source: BYSTANDER.v4, sourcePort: port, waitMs: 50 }
+    assert.equal(await ask(bystander, question), 'us:q')
+    node.sockets.isAnswering = false
+    node.die()
+    const diedMs = Date.now()
+    let reply: unknown = null
+    while (reply !== 'net:q' && Date.now() < diedMs + 2000) reply = await ask(bystander, question)
+    const tookMs = Date.now() - diedMs
+    assert.equal(reply, 'net:q')
+    assert.ok(tookMs <= 300, `fell through after ${tookMs} ms, from the same port`)
+    const v6 = { address: DNS_SERVER.v6, source: BYSTANDER.v6 }
+    assert.equal(await ask(bystander, v6), 'net:q')
+    assert.equal(await ask(bystander, { ...v6, protocol: 'tcp' }), 'net:q')
+    node.sockets.close()
+    for (const family of ['v4', 'v6'] as const) {
+      for (const protocol of ['udp', 'tcp'] as const) {
+        const address = DNS_SERVER[family]
+        assert.equal(await ask(alice, { protocol, address, source: ALICE[family] }), null)
+      }
+    }
+  })
+
+  test('another table that translates the service address neither hides it from us nor breaks the fall-through', async () => {
+    addService()
+    await using node = await Node.start()
+    const question = { address: SERVICE, source: BYSTANDER.v4 }
+    for (const protocol of ['udp', 'tcp'] as const) {
+      assert.equal(await ask(bystander, { ...question, protocol }), 'us:q')
+      assert.equal(await ask(alice, { ...question, protocol, source: ALICE.v4 }), 'us:q')
+    }
+    node.die()
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    for (const protocol of ['udp', 'tcp'] as const) {
+      assert.equal(await ask(bystander, { ...question, protocol, waitMs: 800 }), 'net:q')
+    }
+  })
+
+  test('interception survives src_valid_mark and strict reverse path filters', async () => {
+    const keys = ['all.src_valid_mark', 'all.rp_filter', 'v-alice.rp_filter', 'v-net.rp_filter']
+    const set = (value: number): void => {
+      for (const key of keys)
+        feedNode(`${value}`, 'tee', `/proc/sys/net/ipv4/conf/${key.replace('.', '/')}`)
+    }
+    await using _node = await Node.start()
+    try {
+      set(1)
+      for (const protocol of ['udp', 'tcp'] as const) {
+        const question = { protocol, address: ELSEWHERE.v4, source: ALICE.v4 }
+        assert.equal(await ask(alice, question), 'us:q')
+      }
+    } finally {
+      set(0)
+    }
+  })
+
+  test("other people's bits of a mark stay as they were", async () => {
+    feedNode(
+      `table inet other {
+        counter kept { }
+        counter every { }
+        chain before { type filter hook prerouting priority raw - 10; meta mark set meta mark | 0x4080
+        }
+        chain behind { type filter hook prerouting priority mangle
+          iifname "v-alice" counter name every
+          iifname "v-alice" meta mark & 0xffff == 0x4080 counter name kept
+        }
+      }`,
+      'nft',
+      '-f',
+      '-',
+    )
+    await using _node = await Node.start()
+    assert.equal(await ask(alice, { address: ELSEWHERE.v4, source: ALICE.v4 }), 'us:q')
+    await alice.do({ do: 'connect', address: ELSEWHERE.v4, port: 80, waitMs: 100 })
+    const counters = onNode('nft', 'list', 'counters')
+    const count = (name: string): number =>
+      Number(new RegExp(`counter ${name} \\{\\s+packets (\\d+)`).exec(counters)?.[1])
+    assert.ok(count('kept') >= 2, counters)
+    assert.equal(count('kept'), count('every'))
+  })
+
+  test('a TCP connection is reset when its owner is dead, and only then', async () => {
+    await using node = await Node.start()
+    const address = ELSEWHERE.v4
+    const waitMs = 400
+    assert.equal(await alice.do({ do: 'hold', name: 'c', address, port: 53, waitMs }), 'open')
+    assert.equal(await alice.do({ do: 'say', name: 'c', data: 'one', waitMs }), 'us:one')
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    assert.equal(await alice.do({ do: 'say', name: 'c', data: 'two', waitMs }), 'us:two')
+    // Hung: its sockets are still there, nobody reads. Another process lives.
+    node.sockets.isAnswering = false
+    node.die()
+    const other = new PacketGrantWriter({ mark: node.ruleset.marks.write, place: 2, capacity: 8 })
+    const timer = setInterval(() => other.refreshAlive(), 50)
+    try {
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      assert.equal(await alice.do({ do: 'say', name: 'c', data: 'three', waitMs }), 'reset')
+    } finally {
+      clearInterval(timer)
+      other[Symbol.dispose]()
+    }
+  })
+
+  test("the node's own processes are answered at our address, also when it is on no interface but lo", async () => {
+    onNode('ip', 'address', 'add', '169.254.20.10/32', 'dev', 'lo')
+    try {
+      await using _node = await Node.start()
+      const own = new Prober(null)
+      try {
+        for (const protocol of ['udp', 'tcp'] as const) {
+          assert.equal(await ask(own, { protocol, address: '169.254.20.10' }), 'us:q', protocol)
+        }
+      } finally {
+        own.end()
+      }
+    } finally {
+      onNode('ip', 'address', 'del', '169.254.20.10/32', 'dev', 'lo')
+    }
+  })
+}

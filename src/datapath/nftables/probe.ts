@@ -1,0 +1,178 @@
+/**
+ * Looks, at start, whether this machine can do what the nftables datapath needs, and what on it
+ * would break us. The main thread calls it before the first ruleset.
+ *
+ * Each question has three answers: yes, no, cannot tell. The choice leaves its evidence in one line
+ * (`decision`), which stands in the log. What must stay true: a finding never makes us pretend. A
+ * blocking one keeps us from governing; the others are told, with what to do.
+ *
+ * Source of each finding: it was tried, see the comments.
+ */
+import { readFileSync, readdirSync } from 'node:fs'
+import { DEFAULT_TOOLS, type Tools, runTool } from './tool.ts'
+
+export interface NftablesProbe {
+  readonly isUsable: boolean
+  /** 'datapath: [nft=1.0.6 cap=net_admin,net_raw guard=xfrm ret=nftables]' */
+  readonly decision: string
+  readonly findings: readonly Finding[]
+}
+
+export interface Finding {
+  /** Stable: a label. */
+  readonly code: string
+  /** True: clients can't be governed, or DNS can't be intercepted, as long as it is so. */
+  readonly isBlocking: boolean
+  /** What is wrong and what to do. */
+  readonly text: string
+}
+
+/** What the probe reads; a test hands in its own. */
+export interface ProbeSources {
+  readonly tools: Tools
+  /** The text of a file; null when it can't be read. */
+  readonly readFile: (path: string) => string | null
+  readonly listFolder: (path: string) => readonly string[]
+}
+
+export const MACHINE: ProbeSources = {
+  tools: DEFAULT_TOOLS,
+  readFile: (path) => {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch {
+      return null
+    }
+  },
+  listFolder: (path) => {
+    try {
+      return readdirSync(path)
+    } catch {
+      return []
+    }
+  },
+}
+
+const CAP_NET_ADMIN = 12
+const CAP_NET_RAW = 13
+
+export async function probeNftables(sources: ProbeSources = MACHINE): Promise<NftablesProbe> {
+  const version = await askTool(sources, sources.tools.nft, ['--version'], /v(\d[\w.]*)/)
+  const iproute = await askTool(sources, sources.tools.ip, ['-V'], /iproute2-(\S+?),?(?:\s|$)/)
+  const capabilities = readCapabilities(sources)
+  const rules =
+    version === 'no' ? null : await tryTool(sources, sources.tools.nft, ['list', 'tables'])
+  const guard = await tryTool(sources, sources.tools.ip, ['xfrm', 'policy', 'count'])
+  const findings = [
+    ...toolFindings(version, iproute, capabilities, rules !== null),
+    ...machineFindings(sources),
+    ...(guard === null ? [NO_GUARD] : []),
+  ]
+  const isUsable = !findings.some((finding) => finding.isBlocking && BASIC.has(finding.code))
+  const words = [
+    `nft=${version}`,
+    `ip=${iproute}`,
+    `cap=${capabilities.length === 0 ? 'no' : capabilities.join(',')}`,
+    `guard=${guard === null ? 'no' : 'xfrm'}`,
+    `ret=${isUsable ? 'nftables' : 'none'}`,
+  ]
+  return { isUsable, decision: `datapath: [${words.join(' ')}]`, findings }
+}
+
+/** Without these nothing works at all; other blocking findings concern some clients. */
+const BASIC: ReadonlySet<string> = new Set(['no-nft', 'no-ip', 'no-capability', 'no-nftables'])
+
+const NO_GUARD: Finding = {
+  code: 'no-guard',
+  isBlocking: false,
+  text: 'this kernel has no IPsec policies (CONFIG_XFRM_USER): after somebody else flushes nftables, governed clients are open until the table is back, up to a second',
+}
+
+function toolFindings(
+  version: string,
+  iproute: string,
+  capabilities: readonly string[],
+  canList: boolean,
+): Finding[] {
+  const findings: Finding[] = []
+  const add = (code: string, text: string): number =>
+    findings.push({ code, isBlocking: true, text })
+  if (version === 'no') add('no-nft', 'nft is not installed: install nftables 1.0.6 or newer')
+  if (iproute === 'no') add('no-ip', 'ip is not installed: install iproute2')
+  if (capabilities.length < 2) {
+    const has = capabilities.length === 0 ? 'neither' : `only ${capabilities.join('')}`
+    add('no-capability', `needs CAP_NET_ADMIN and CAP_NET_RAW, has ${has}`)
+  } else if (version !== 'no' && !canList) {
+    add('no-nftables', 'nft can not talk to the kernel: it needs CONFIG_NF_TABLES')
+  }
+  return findings
+}
+
+function machineFindings(sources: ProbeSources): Finding[] {
+  const findings: Finding[] = []
+  const bridged = ['iptables', 'ip6tables'].some(
+    (tool) => sources.readFile(`/proc/sys/net/bridge/bridge-nf-call-${tool}`)?.trim() === '1',
+  )
+  const bridges = sources
+    .listFolder('/sys/class/net')
+    .filter((name) => sources.listFolder(`/sys/class/net/${name}/bridge`).length > 0)
+  if (bridged && bridges.length > 0) {
+    // Tried: intercepted UDP 0 of 4, because the socket is orphaned on the way up through a bridge.
+    findings.push({
+      code: 'bridge',
+      isBlocking: true,
+      text: `packets of the bridges ${bridges.join(', ')} pass iptables (net.bridge.bridge-nf-call-iptables=1): their clients can't be intercepted or governed`,
+    })
+  }
+  if (sources.readFile('/proc/net/ip_vs') !== null) {
+    findings.push({
+      code: 'ipvs',
+      isBlocking: false,
+      text: 'IPVS is in use: it takes packets to service addresses before us; only clients that ask other addresses are sure to be intercepted',
+    })
+  }
+  const cilium = sources.listFolder('/sys/class/net').filter((name) => /^cilium_/.test(name))
+  if (cilium.length > 0) {
+    findings.push({
+      code: 'ebpf',
+      isBlocking: true,
+      text: `Cilium routes packets of its pods past netfilter (${cilium.join(', ')}): they can't be governed from here`,
+    })
+  }
+  return findings
+}
+
+function readCapabilities(sources: ProbeSources): string[] {
+  const status = sources.readFile('/proc/self/status') ?? ''
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'
+  // The low 32 bits: both have small numbers.
+  const low = Number.parseInt(effective.slice(-8), 16)
+  const names: string[] = []
+  if ((low >>> CAP_NET_ADMIN) & 1) names.push('net_admin')
+  if ((low >>> CAP_NET_RAW) & 1) names.push('net_raw')
+  return names
+}
+
+/** 'no' when the tool is missing, '?' when it says no version. */
+async function askTool(
+  sources: ProbeSources,
+  tool: readonly string[],
+  words: readonly string[],
+  version: RegExp,
+): Promise<string> {
+  const printed = await tryTool(sources, tool, words)
+  if (printed === null) return 'no'
+  return version.exec(printed)?.[1] ?? '?'
+}
+
+async function tryTool(
+  sources: ProbeSources,
+  tool: readonly string[],
+  words: readonly string[],
+): Promise<string | null> {
+  try {
+    return await runTool(tool, words, '', 'look at this machine', sources.tools.timeoutMs)
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * What this process's worker knows to be granted: client address × address × port set → until when.
+ *
+ * The kernel's sets are the truth; this table only says which grants need not be written again.
+ * Losing an entry costs one packet, never a connection, so it is a fixed, two-way associative
+ * table that forgets the sooner ending of two entries when a third wants their place. It must not
+ * say "in force" for a grant that the kernel dropped: whoever revokes grants, changes the policy
+ * or finds the kernel's sets gone has it cleared (the worker does so on a new GRANTS_EPOCH).
+ *
+ * LAYOUT of an entry, 32-bit words
+ *     0..3  client address    an IPv4 address takes word 0, words 1 to 3 are 0
+ *     4..7  address
+ *     8     family << 16 | port set
+ * and beside it, in #ends, when it ends: ms on the worker's clock, 0 for an empty entry. (Not a
+ * ninth word: 2³¹ ms are 24 days, and a process should outlive them.)
+ */
+import { assert } from '../assert.ts'
+
+const WORDS = 9
+const KEY = 8
+const WAYS = 2
+
+export class GrantTable {
+  readonly #words: Int32Array
+  readonly #ends: Float64Array
+  readonly #sets: number
+  readonly #key = new Int32Array(9)
+
+  /** @param entries  a power of two; 32,768 cover 1,000 clients with 32 open addresses each */
+  constructor(entries: number) {
+    assert(entries >= WAYS && (entries & (entries - 1)) === 0, 'a power of two of grants')
+    this.#words = new Int32Array(entries * WORDS)
+    this.#ends = new Float64Array(entries)
+    this.#sets = entries / WAYS
+  }
+
+  /** Whether the kernel holds this grant until `untilMs` or longer, as far as we know. */
+  isInForce(
+    family: number,
+    client: Uint8Array,
+    clientAt: number,
+    address: Uint8Array,
+    addressAt: number,
+    portSet: number,
+    untilMs: number,
+  ): boolean {
+    const first = this.#place(family, client, clientAt, address, addressAt, portSet)
+    for (let entry = first; entry < first + WAYS; entry++) {
+      if (this.#ends[entry]! >= untilMs && this.#isKey(entry)) return true
+    }
+    return false
+  }
+
+  /** Notes a grant that the kernel took; it lasts until `endMs`, more than 0. */
+  note(
+    family: number,
+    client: Uint8Array,
+    clientAt: number,
+    address: Uint8Array,
+    addressAt: number,
+    portSet: number,
+    endMs: number,
+  ): void {
+    const first = this.#place(family, client, clientAt, address, addressAt, portSet)
+    const ends = this.#ends
+    let entry = first
+    if (!this.#isKey(first)) {
+      if (this.#isKey(first + 1) || ends[first + 1]! < ends[first]!) entry = first + 1
+    }
+    if (this.#isKey(entry) && ends[entry]! >= endMs) return
+    const at = entry * WORDS
+    for (let word = 0; word < WORDS; word++) this.#words[at + word] = this.#key[word]!
+    ends[entry] = endMs
+  }
+
+  clear(): void {
+    this.#ends.fill(0)
+  }
+
+  /** Puts the key into #key and returns the first entry of its set. */
+  #place(
+    family: number,
+    client: Uint8Array,
+    clientAt: number,
+    address: Uint8Array,
+    addressAt: number,
+    portSet: number,
+  ): number {
+    const key = this.#key
+    const words = family === 4 ? 1 : 4
+    let hash = portSet
+    for (let word = 0; word < 4; word++) {
+      const isUsed = word < words
+      key[word] = isUsed ? readWord(client, clientAt + word * 4) : 0
+      key[4 + word] = isUsed ? readWord(address, addressAt + word * 4) : 0
+      hash = Math.imul(hash ^ key[word]!, 0x9e3779b1)
+      hash = Math.imul((hash >>> 15) ^ hash ^ key[4 + word]!, 0x85ebca6b)
+    }
+    key[KEY] = (family << 16) | portSet
+    hash ^= hash >>> 16
+    return (hash & (this.#sets - 1)) * WAYS
+  }
+
+  #isKey(entry: number): boolean {
+    const words = this.#words
+    const at = entry * WORDS
+    for (let word = 0; word < WORDS; word++) {
+      if (words[at + word] !== this.#key[word]) return false
+    }
+    return true
+  }
+}
+
+function readWord(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!
+}
