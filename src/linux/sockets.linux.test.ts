@@ -14,7 +14,7 @@ const skip = missingForNamespaces()
 
 const MODULES = {
   ...{ batch: 'udp-batch', constants: 'constants', epoll: 'epoll', memory: 'region' },
-  ...{ probe: 'probe', socket: 'socket', system: 'process', tcp: 'tcp', udp: 'udp' },
+  ...{ socket: 'socket', system: 'process', tcp: 'tcp', udp: 'udp' },
 }
 
 /** For scripts that run as processes of their own: `import * as batch from '…/udp-batch.ts'` … */
@@ -202,8 +202,9 @@ test('without capabilities each opening says which one it lacks', { skip }, () =
       }
     }
     const low = { ...plain, port: 53 }
-    if (probe.probe().bindPort53 === 'yes') console.log('EACCES CAP_NET_BIND_SERVICE')
-    else try { udp.openUdp(low) } catch (error) { console.log(error.code + ' ' + error.message) }
+    // Machines may let everybody have low ports (net.ipv4.ip_unprivileged_port_start).
+    try { udp.openUdp(low); console.log('EACCES CAP_NET_BIND_SERVICE') }
+    catch (error) { console.log(error.code + ' ' + error.message) }
     console.log(udp.connectUdp(4, address, 0, 53, 7))
     console.log(socket.getOption(udp.openUdp({ ...plain, receiveBufferBytes: 1 << 28 }), 1, 8) > 4096)
   `).split('\n')
@@ -211,14 +212,4 @@ test('without capabilities each opening says which one it lacks', { skip }, () =
   for (const line of printed.slice(0, 4)) assert.match(line, /^EPERM .*: EPERM .* CAP_NET_ADMIN/)
   assert.match(printed[4]!, /^EACCES .*CAP_NET_BIND_SERVICE/)
   assert.deepEqual(printed.slice(5), ['-1', 'true'])
-})
-
-test('the probe finds what root has and nobody has not', { skip }, () => {
-  const code = `${IMPORTS}
-    const { bindPort53, ...found } = probe.probe()
-    console.log(Object.values(found).join(' '))`
-  assert.equal(runUnprivileged(code), 'no no no no no')
-  using namespace = Namespace.create('root')
-  const printed = namespace.exec(process.execPath, ...NODE_ARGUMENTS, code).trim()
-  assert.equal(printed, 'yes yes yes yes yes')
 })

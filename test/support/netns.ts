@@ -56,7 +56,11 @@ export class Namespace implements Disposable {
    */
   static create(label: string): Namespace {
     if (created === 0) sweep()
-    const name = `${PREFIX}${process.pid}-${created++}-${label}`
+    return Namespace.named(`${PREFIX}${process.pid}-${created++}-${label}`)
+  }
+
+  /** The same with a name of the caller's own, who also sweeps what a killed run left of it. */
+  static named(name: string): Namespace {
     ip('netns', 'add', name)
     const namespace = new Namespace(name)
     live.add(namespace)
@@ -114,12 +118,18 @@ export class Namespace implements Disposable {
     return { namespace: this.name }
   }
 
+  /** It outlives this process, with all that runs inside: `removeNamespace` takes it away. */
+  release(): void {
+    this.#isGone = true
+    live.delete(this)
+  }
+
   /** Ends what still runs inside, then removes the namespace, and with it links, routes, tables. */
   [Symbol.dispose](): void {
     if (this.#isGone) return
     this.#isGone = true
     live.delete(this)
-    remove(this.name)
+    removeNamespace(this.name)
   }
 }
 
@@ -148,18 +158,20 @@ export function missingForNamespaces(): string | false {
 
 /** Removes namespaces whose test process is gone: it was killed before it could clean up. */
 export function sweep(): void {
-  for (const name of names()) {
+  for (const name of namespaceNames()) {
     const pid = /^ngt-(\d+)-/.exec(name)?.[1]
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) remove(name)
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) removeNamespace(name)
   }
 }
 
-function names(): string[] {
+/** Every namespace that `ip netns` knows. */
+export function namespaceNames(): string[] {
   const listed = JSON.parse(ip('-j', 'netns', 'list') || '[]') as { name: string }[]
   return listed.map((entry) => entry.name)
 }
 
-function remove(name: string): void {
+/** Ends what runs in a namespace, and removes it. */
+export function removeNamespace(name: string): void {
   const inside = spawnSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).stdout ?? ''
   for (const pid of inside.split('\n').filter(Boolean)) {
     try {

@@ -202,6 +202,14 @@ export class RunningProcess implements AsyncDisposable {
     this.killGroup()
   }
 
+  /** It outlives this process. Only for a program that writes to files: its pipes go with us. */
+  release(): void {
+    live.delete(this)
+    this.#child.stdout!.destroy()
+    this.#child.stderr!.destroy()
+    this.#child.unref()
+  }
+
   /** Ends everything that the program started and that did not leave its process group. */
   killGroup(): void {
     if (this.#child.pid === undefined) return

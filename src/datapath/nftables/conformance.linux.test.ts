@@ -1,6 +1,6 @@
 import { datapathConformance } from '../conformance.ts'
 import { NftablesDriver } from './driver.ts'
-import { FACTS, inNode, onNode, podOf, startProbers } from './testing/world.ts'
+import { FACTS, inNode, onNode, podOf, startProbers } from '../../../test/support/datapath/world.ts'
 import { PacketGrantWriter } from './writer.ts'
 import { compileMarks } from '../../grant/ruleset.ts'
 import { after } from 'node:test'

@@ -25,7 +25,7 @@ import {
   kernelState,
   onNode,
   startProbers,
-} from './testing/world.ts'
+} from '../../../test/support/datapath/world.ts'
 import { PacketGrantWriter } from './writer.ts'
 
 const WEB = 1

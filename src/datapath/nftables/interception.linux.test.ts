@@ -4,7 +4,7 @@ import type { Facts } from '../../grant/ruleset.ts'
 import { parseAddress } from '../../identity/address.ts'
 import { ALICE, BYSTANDER, rulesetOf, type RulesetVariant } from '../conformance.ts'
 import { NftablesDriver } from './driver.ts'
-import { OwnSockets } from './testing/own-sockets.ts'
+import { OwnSockets } from '../../../test/support/datapath/own-sockets.ts'
 import {
   DNS_SERVER,
   FACTS,
@@ -13,7 +13,7 @@ import {
   inNode,
   onNode,
   startProbers,
-} from './testing/world.ts'
+} from '../../../test/support/datapath/world.ts'
 import { PacketGrantWriter } from './writer.ts'
 
 const SERVICE = '10.96.0.10'

@@ -4,7 +4,7 @@ import { allocatesNothing } from '../../../test/support/allocation.ts'
 import { compileMarks } from '../../grant/ruleset.ts'
 import { rulesetOf } from '../conformance.ts'
 import { NftablesDriver } from './driver.ts'
-import { FACTS, inNode, onNode } from './testing/world.ts'
+import { FACTS, inNode, onNode } from '../../../test/support/datapath/world.ts'
 import { PacketGrantWriter } from './writer.ts'
 
 const MARK = compileMarks(FACTS.mark).write

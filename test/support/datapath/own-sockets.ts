@@ -4,14 +4,14 @@
  * It does by hand what the worker does in its loop: transparent sockets at an address that need not
  * exist, replies from the address that was asked, the owner's mark on accepted connections.
  */
-import type { Ruleset } from '../../../grant/ruleset.ts'
-import { parseAddress } from '../../../identity/address.ts'
-import { type Watch, watchReadable } from '../../../linux/event-loop.ts'
-import { Region } from '../../../linux/region.ts'
-import { close, receive, send, setMark } from '../../../linux/socket.ts'
-import { TcpAcceptor, listenTcp } from '../../../linux/tcp.ts'
-import { ReceiveBatch, SendBatch } from '../../../linux/udp-batch.ts'
-import { openUdp } from '../../../linux/udp.ts'
+import type { Ruleset } from '../../../src/grant/ruleset.ts'
+import { parseAddress } from '../../../src/identity/address.ts'
+import { type Watch, watchReadable } from '../../../src/linux/event-loop.ts'
+import { Region } from '../../../src/linux/region.ts'
+import { close, receive, send, setMark } from '../../../src/linux/socket.ts'
+import { TcpAcceptor, listenTcp } from '../../../src/linux/tcp.ts'
+import { ReceiveBatch, SendBatch } from '../../../src/linux/udp-batch.ts'
+import { openUdp } from '../../../src/linux/udp.ts'
 
 const PACKET_BYTES = 4096
 

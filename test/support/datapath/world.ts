@@ -14,9 +14,15 @@ import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:c
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { test } from 'node:test'
-import { Namespace, connect, missingForNamespaces } from '../../../../test/support/netns.ts'
-import type { Facts } from '../../../grant/ruleset.ts'
-import { ALICE, BOB, BYSTANDER, CONFORMANCE_PORTS, SERVERS } from '../../conformance.ts'
+import { Namespace, connect, missingForNamespaces } from '../netns.ts'
+import type { Facts } from '../../../src/grant/ruleset.ts'
+import {
+  ALICE,
+  BOB,
+  BYSTANDER,
+  CONFORMANCE_PORTS,
+  SERVERS,
+} from '../../../src/datapath/conformance.ts'
 import type { Command } from './prober.ts'
 
 /** In the environment of the run inside: {alice: 'ngt-…', …}. */
