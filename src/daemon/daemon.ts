@@ -1,0 +1,458 @@
+/**
+ * One process of Namegate, agent or proxy: the parts that both have, and the order in which they
+ * begin and end. What the roles differ in is where their policy comes from (agent/, proxy/).
+ *
+ *     begin   directories, lock → data plane, holding → peer: sockets, policy, answers
+ *             → policy → sockets → kernel structure → proof → serve
+ *     end     drain (nothing new is read, what is in hand is answered) → goodbye → close
+ *
+ * What must stay true:
+ * - Nothing is read from a shared socket before policy and structure are in force here: a process
+ *   that begins beside one that serves must not know less than it.
+ * - A stop leaves the ruleset as it is: governed clients stay closed, the others fall through.
+ */
+import { chmodSync, closeSync, mkdirSync } from 'node:fs'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Config } from '../config/load.ts'
+import { NftablesDriver } from '../datapath/nftables/driver.ts'
+import { probeNftables } from '../datapath/nftables/probe.ts'
+import { RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
+import { findUnjustified } from '../grant/revocation.ts'
+import { NflogListener } from '../linux/nflog.ts'
+import { lockFile, monotonicMs } from '../linux/process.ts'
+import type { Log } from '../log.ts'
+import { ControlServer, controlSocketPath } from '../observe/control.ts'
+import { FlowHistory } from '../observe/history.ts'
+import { SNAPSHOT_LAYOUT, type Snapshot } from '../policy/snapshot.ts'
+import type { StandIns } from '../policy/stand-ins.ts'
+import { PolicyTable } from '../policy/table.ts'
+import { encodeTable } from '../policy/table-encode.ts'
+import { LastPolicy } from '../state/last-policy.ts'
+import { PeerLink } from '../sync/link.ts'
+import type { CatchUpOutcome } from '../sync/peer.ts'
+import { DataPlane } from '../worker/data-plane.ts'
+import { flowOfDenial } from './denied.ts'
+import { NodeDirectory } from './directory.ts'
+import { FlowsForPeer } from './flows-for-peer.ts'
+import { eachFrame, FrameBuffer } from './frames.ts'
+import { handlersOf } from './handlers.ts'
+import {
+  closeSockets,
+  openPlainSockets,
+  openTransparentSockets,
+  type SocketSet,
+} from './sockets.ts'
+import { StartError } from './start-error.ts'
+import { marksOf, nflogGroup, PLACES, Structure } from './structure.ts'
+import { UpstreamSource } from './upstreams.ts'
+import type { DaemonView, PolicyOrigin, Role } from './view.ts'
+
+export interface DaemonOptions {
+  readonly role: Role
+  readonly config: Config
+  readonly version: string
+  readonly log: Log
+  /** worker/main.ts, or what the bundle made of it. */
+  readonly workerEntry: URL
+}
+
+/** A stop waits this long for what is in hand: no upstream is waited for longer than 5 s. */
+const DRAIN_MS = 5000
+/** How long the other process may take to make the sockets. */
+const SOCKETS_LOCK_MS = 5000
+const LOCK_LOOK_MS = 50
+const TELL_MS = 20
+const TELL_BYTES = 64 * 1024
+/** Flows that a peer gets when it has none: what was decided while it was away. */
+const OWN_FLOWS_BYTES = 2 << 20
+
+const NO_POLICY: Snapshot = {
+  layout: SNAPSHOT_LAYOUT,
+  revision: 0,
+  mode: 'enforce',
+  denyResponse: 'refused',
+  unknown: 'open',
+  clients: [],
+  subjects: [],
+  portSets: [],
+  policies: [],
+}
+
+export class Daemon implements DaemonView {
+  readonly role: Role
+  readonly version: string
+  config: Config
+  readonly log: Log
+  readonly startedMs = monotonicMs()
+  readonly history = new FlowHistory()
+  readonly directory = new NodeDirectory(this.history)
+  readonly upstreams: UpstreamSource
+  readonly dataPlane: DataPlane
+  readonly structure: Structure | null
+  readonly link: PeerLink
+  snapshot: Snapshot = NO_POLICY
+  policyFrom: PolicyOrigin = 'none'
+  socketSet: SocketSet | null = null
+  /** Called with a snapshot of the peer that is newer than ours; agent/ and proxy/ set it. */
+  onPeerSnapshot: (snapshot: Snapshot) => Promise<void> = async () => {}
+
+  readonly #driver: NftablesDriver | null
+  /** What this process decided itself; the peer is told of it. */
+  readonly #ownFlows = new FlowHistory(OWN_FLOWS_BYTES)
+  readonly #learned = new FrameBuffer(TELL_BYTES)
+  readonly #lastPolicy: LastPolicy
+  #snapshotText = ''
+  /** Texts that snapshots were read from. */
+  readonly #texts = new WeakMap<Snapshot, string>()
+  #nflog: NflogListener | null = null
+  #control: ControlServer | null = null
+  #timers: NodeJS.Timeout[] = []
+  #isStopping = false
+
+  constructor(options: DaemonOptions) {
+    const { config, role, log } = options
+    this.role = role
+    this.version = options.version
+    this.config = config
+    this.log = log
+    makePrivate(config.run)
+    makePrivate(config.state)
+    takeLock(path.join(config.run, `${role}.lock`), role)
+    this.#lastPolicy = new LastPolicy(config.state, log)
+    this.upstreams = new UpstreamSource(config, log)
+    const { intercept, cache } = config
+    const marks = intercept === null ? null : marksOf(intercept)
+    const place = PLACES[role]
+    this.dataPlane = new DataPlane({
+      entry: options.workerEntry,
+      table: this.#encode(NO_POLICY),
+      cacheBytes: cache.sizeBytes,
+      maxTtlSeconds: cache.maxTtlSeconds,
+      minTtlSeconds: cache.minTtlSeconds,
+      maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,
+      upstreams: this.upstreams.table(),
+      ownMark: marks?.own ?? 0,
+      ownerMark: marks?.owners[place] ?? 0,
+      grants: marks === null ? null : { place, mark: marks.write },
+    })
+    this.dataPlane.onRecord = (kind, bytes, at, length) => this.#record(kind, bytes, at, length)
+    this.dataPlane.onAway = (back) => this.#caughtUp(back)
+    this.#driver = intercept === null ? null : new NftablesDriver()
+    this.structure =
+      intercept === null
+        ? null
+        : new Structure({
+            driver: this.#driver!,
+            intercept,
+            listen: config.listen.addresses,
+            log,
+            isOwner: () => this.isStructureOwner,
+            onGrantsLost: () => this.dataPlane.forgetGrants(),
+          })
+    this.link = PeerLink.open(
+      { run: config.run, role, place, version: options.version, log, now: monotonicMs },
+      {
+        sockets: () => this.socketSet,
+        takeSockets: (set) => this.#takeSockets(set),
+        snapshot: () => this.#present(),
+        takeSnapshot: (_revision, text) => this.#takeSnapshot(text),
+        answers: () => this.#dumpAnswers(),
+        takeRecords: (kind, frames) => this.#takeRecords(kind, frames),
+        changed: (state, change) => log.debug({ peer: state.role, change }, 'peer'),
+        ...(intercept === null
+          ? {}
+          : { isPeerAlive: () => this.structure!.isAlive(PLACES[otherRole(role)]) }),
+      },
+    )
+  }
+
+  /** The agent while it is alive, else the proxy. */
+  get isStructureOwner(): boolean {
+    if (this.role === 'agent') return true
+    const peer = this.link.peer
+    return peer === null || !peer.isLinked || peer.isMute
+  }
+
+  get standIns(): StandIns {
+    const { listen, intercept } = this.config
+    return {
+      listen: listen.addresses,
+      listenPort: listen.port,
+      servers: intercept?.servers ?? [],
+    }
+  }
+
+  /** What lies on disk, for a process that has nobody to ask. */
+  lastPolicy(): Snapshot | null {
+    const kept = this.#lastPolicy.read()
+    return kept === null ? null : this.#readSnapshot(kept.text)
+  }
+
+  /** Asks the peer for sockets, policy and answers. */
+  async meetPeer(): Promise<CatchUpOutcome> {
+    const outcome = await this.link.catchUp()
+    this.log.info({ outcome }, 'asked the peer for sockets, policy and answers')
+    return outcome
+  }
+
+  /**
+   * Makes a snapshot the policy of this process: on disk, in the worker, in the kernel, at the
+   * peer. Tightening must not wait for anybody, so the worker comes first.
+   */
+  async enforce(snapshot: Snapshot, from: PolicyOrigin): Promise<void> {
+    const startedMs = performance.now()
+    this.snapshot = snapshot
+    this.#snapshotText = this.#texts.get(snapshot) ?? JSON.stringify(snapshot)
+    this.policyFrom = from
+    this.directory.use(snapshot)
+    await this.dataPlane.publish(this.#encode(snapshot))
+    if (this.structure !== null && this.socketSet !== null) {
+      await this.structure.apply(snapshot, this.socketSet)
+    }
+    if (from !== 'disk') this.#lastPolicy.keep(snapshot.revision, this.#snapshotText)
+    this.log.info(
+      {
+        revision: snapshot.revision,
+        from,
+        policies: snapshot.policies.length,
+        clients: snapshot.clients.length,
+        governed: snapshot.clients.filter((client) => client.subject >= 0).length,
+        tookMs: Math.round(performance.now() - startedMs),
+      },
+      'policy applied',
+    )
+  }
+
+  /**
+   * Takes back what was granted under `former` and is no longer given; to be called when every
+   * process decides by the present policy.
+   */
+  async revoke(former: Snapshot): Promise<void> {
+    if (this.structure === null || this.socketSet === null || !this.isStructureOwner) return
+    const table = new PolicyTable()
+    table.open(this.#encode(this.snapshot))
+    const grants = await this.structure.readGrants()
+    const taken = findUnjustified(grants, former, this.snapshot, table, (client, address) =>
+      this.directory.names(client, address),
+    )
+    if (taken.length === 0) return
+    await this.structure.revoke(taken)
+    this.dataPlane.forgetGrants()
+    this.log.info({ grants: taken.length }, 'grants revoked')
+  }
+
+  /** Opens what the peer did not hand over, and begins to serve. */
+  async serve(): Promise<void> {
+    const { config, role } = this
+    if (this.socketSet === null) await this.#makeSockets()
+    const set = this.socketSet!
+    if (this.structure !== null) {
+      await this.#probeDatapath()
+      await this.structure.apply(this.snapshot, set)
+      this.structure.watch()
+      this.#listenToDenials(config.intercept!)
+    }
+    this.dataPlane.useSockets(set.sockets)
+    await this.dataPlane.serve()
+    this.#control = await ControlServer.open(
+      { socketPath: controlSocketPath(config.run, role), role, log: this.log },
+      handlersOf(this),
+    )
+    this.upstreams.watch((table) => this.dataPlane.useUpstreams(table))
+    this.link.streamFlows(new FlowsForPeer(this.history, this.#ownFlows))
+    this.#timers.push(setInterval(() => this.#tellAnswers(), TELL_MS))
+    this.log.info(
+      {
+        role,
+        generation: set.generation,
+        sockets: set.sockets.length,
+        revision: this.snapshot.revision,
+        tookMs: monotonicMs() - this.startedMs,
+      },
+      'serving',
+    )
+  }
+
+  /** Planned: nothing that is in hand is lost. */
+  async stop(): Promise<void> {
+    if (this.#isStopping) return
+    this.#isStopping = true
+    this.log.info({ waiting: this.dataPlane.gauges().waiting }, 'stopping')
+    await this.dataPlane.drain(DRAIN_MS)
+    this.#tellAnswers()
+    for (const timer of this.#timers) clearInterval(timer)
+    await this.#control?.close()
+    this.link.close()
+    await this.#lastPolicy.close()
+    this.upstreams.close()
+    this.#nflog?.[Symbol.dispose]()
+    await this.structure?.close()
+    await this.dataPlane.close()
+    if (this.socketSet !== null) closeSockets(this.socketSet.sockets)
+    this.log.info({}, 'stopped')
+  }
+
+  /** Two processes that begin at once must not both make sockets: a lock decides who does. */
+  async #makeSockets(): Promise<void> {
+    const file = path.join(this.config.run, 'sockets.lock')
+    let lock = lockFile(file)
+    for (let waitedMs = 0; lock === null && waitedMs < SOCKETS_LOCK_MS; waitedMs += LOCK_LOOK_MS) {
+      await sleep(LOCK_LOOK_MS)
+      lock = lockFile(file)
+    }
+    try {
+      const outcome = await this.link.catchUp({ want: 'changes' })
+      if (this.socketSet !== null) return
+      this.#openSockets(outcome)
+      this.link.announceSockets()
+    } finally {
+      // Not taken in all that time: its holder was stopped, and is mute to us.
+      if (lock !== null) closeSync(lock)
+    }
+  }
+
+  #openSockets(outcome: CatchUpOutcome): void {
+    const { listen, intercept } = this.config
+    if (intercept === null) {
+      if (outcome === 'mute') {
+        throw new StartError(
+          'take the sockets of the running process: it did not answer within 1 s; ' +
+            'end it (kill -9), it is stopped or hung',
+        )
+      }
+      this.socketSet = openPlainSockets(listen.addresses, listen.port)
+      return
+    }
+    this.socketSet = openTransparentSockets(
+      // Later than any that a mute peer may hold: it takes ours when it goes on.
+      Math.max(this.link.peer?.generation ?? 0, 0) + 1,
+      marksOf(intercept).own,
+    )
+  }
+
+  /** Refuses to pretend: where clients can't be governed, the process says why and ends. */
+  async #probeDatapath(): Promise<void> {
+    const { decision, findings, isUsable } = await probeNftables()
+    this.log.info({}, decision)
+    for (const { code, isBlocking, text } of findings) {
+      this.log.warn({ code, blocking: isBlocking }, text)
+    }
+    if (isUsable) return
+    const reasons = findings.filter(({ isBlocking }) => isBlocking).map(({ text }) => text)
+    throw new StartError(`govern clients by nftables: ${reasons.join('; ')}`)
+  }
+
+  #listenToDenials(intercept: NonNullable<Config['intercept']>): void {
+    const group = nflogGroup(intercept, PLACES[this.role])
+    this.#nflog = new NflogListener(group, (packet) => {
+      const flow = flowOfDenial(packet, Date.now())
+      if (flow !== null) this.history.append(flow, 0, flow.length)
+    })
+  }
+
+  #record(kind: number, bytes: Uint8Array, at: number, length: number): void {
+    if (kind === RECORD_FLOW) {
+      this.history.append(bytes, at, length)
+      this.#ownFlows.append(bytes, at, length)
+    } else if (kind === RECORD_LEARNED && !this.#learned.add(bytes, at, length)) {
+      this.#tellAnswers()
+      this.#learned.add(bytes, at, length)
+    }
+  }
+
+  #tellAnswers(): void {
+    if (!this.#learned.isEmpty) this.link.tellAnswers(this.#learned.take())
+  }
+
+  #takeRecords(kind: number, frames: Uint8Array): void {
+    eachFrame(frames, (bytes, at, length) => {
+      if (kind === RECORD_FLOW) this.history.append(bytes, at, length)
+      else if (kind === RECORD_LEARNED) {
+        this.dataPlane.give(RECORD_LEARNED, bytes.subarray(at, at + length))
+      }
+    })
+  }
+
+  #takeSockets(set: SocketSet): void {
+    const former = this.socketSet
+    if (former !== null && former.generation >= set.generation) {
+      closeSockets(set.sockets)
+      return
+    }
+    this.socketSet = set
+    this.log.info({ generation: set.generation }, 'sockets taken from the peer')
+    if (former === null) return
+    this.dataPlane.useSockets(set.sockets)
+    void this.structure?.apply(this.snapshot, set)
+    // The loop takes the new ones within a turn; until then it still reads the old.
+    setTimeout(() => closeSockets(former.sockets), 1000)
+  }
+
+  async #takeSnapshot(text: string): Promise<void> {
+    const snapshot = this.#readSnapshot(text)
+    if (snapshot === null) throw new Error('the policy is of another release')
+    await this.onPeerSnapshot(snapshot)
+  }
+
+  /** The policy in force, byte for byte as it came: its digest is what processes compare. */
+  #present(): { revision: number; text: string } | null {
+    const { revision } = this.snapshot
+    return revision === 0 ? null : { revision, text: this.#snapshotText }
+  }
+
+  #readSnapshot(text: string): Snapshot | null {
+    const snapshot = JSON.parse(text) as Snapshot
+    if (snapshot.layout !== SNAPSHOT_LAYOUT) return null
+    this.#texts.set(snapshot, text)
+    return snapshot
+  }
+
+  async *#dumpAnswers(): AsyncGenerator<Uint8Array> {
+    let cursor = 0
+    while (cursor >= 0) {
+      const reply = await this.dataPlane.ask({ kind: 'cache-dump', cursor })
+      cursor = reply.cursor
+      if (reply.records.length > 0) yield reply.records
+    }
+  }
+
+  /** The loop stood still: what changed meanwhile is known when the peer has told it. */
+  #caughtUp(back: () => void): void {
+    this.log.warn({ unexpected: true }, 'the data plane stood still; asking the peer what changed')
+    this.link
+      .catchUp({ want: 'changes' })
+      .then((outcome) => {
+        this.dataPlane.forgetGrants()
+        this.log.info({ outcome }, 'the data plane goes on')
+        back()
+      })
+      .catch((error: Error) => {
+        this.log.error({ error: error.message }, 'could not ask the peer what changed')
+        back()
+      })
+  }
+
+  #encode(snapshot: Snapshot): Int32Array {
+    return encodeTable(snapshot, { standIns: this.standIns, interfaceIndexes: new Map() })
+  }
+}
+
+function otherRole(role: Role): Role {
+  return role === 'agent' ? 'proxy' : 'agent'
+}
+
+/** A directory of ours: nobody else may look in. */
+function makePrivate(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  chmodSync(directory, 0o700)
+}
+
+/** Held until the process ends, however it ends. */
+function takeLock(file: string, role: Role): void {
+  if (lockFile(file) === null) {
+    throw new StartError(
+      `start the ${role}: another one runs already (it holds ${file}); stop it first`,
+    )
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * The kernel's structure, kept as the snapshot wants it: applied when policy or sockets change,
+ * looked at every second, repaired when somebody has changed it. By one process at a time: the
+ * agent while it is alive, else the proxy (`isOwner`).
+ *
+ * What must stay true: when the kernel may have lost grants (a flush, a table made anew), the
+ * workers hear of it before the next answer relies on one (`onGrantsLost`).
+ */
+import { existsSync } from 'node:fs'
+import type { InterceptConfig } from '../config/load.ts'
+import type { Driver, GrantEntry } from '../datapath/driver.ts'
+import { runToolForOutput } from '../datapath/nftables/tool.ts'
+import { compileMarks, compileRuleset, type Facts, type Ruleset } from '../grant/ruleset.ts'
+import type { Log } from '../log.ts'
+import type { Snapshot } from '../policy/snapshot.ts'
+import type { SocketSet } from './sockets.ts'
+
+/** Places of the processes that write grants; an upgrade may use the third. */
+export const PLACES = { agent: 1, proxy: 2 } as const
+const PLACES_KNOWN = [1, 2, 3]
+
+const LOOK_MS = 1000
+const ROUTE_MS = 5000
+/** Of one set: one port set, one timeout class, one family. */
+const GRANTS_MAX = 65_536
+
+export interface StructureOptions {
+  readonly driver: Driver
+  readonly intercept: InterceptConfig
+  readonly listen: readonly string[]
+  readonly log: Log
+  readonly isOwner: () => boolean
+  /** The kernel's grants may be gone. */
+  readonly onGrantsLost: () => void
+}
+
+export type StructureState = 'unknown' | 'same' | 'differs'
+
+/** NFLOG group of a place: one listener a group. */
+export function nflogGroup(intercept: InterceptConfig, place: number): number {
+  return (intercept.routingTable + place) & 0xffff || 1
+}
+
+/** Mark values, for the sockets and the worker. */
+export function marksOf(intercept: InterceptConfig): Ruleset['marks'] {
+  return compileMarks(intercept.mark)
+}
+
+export class Structure {
+  readonly #options: StructureOptions
+  #wanted: { snapshot: Snapshot; sockets: SocketSet } | null = null
+  #ruleset: Ruleset | null = null
+  #state: StructureState = 'unknown'
+  #detail = ''
+  #last: Promise<void> = Promise.resolve()
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(options: StructureOptions) {
+    this.#options = options
+  }
+
+  get state(): StructureState {
+    return this.#state
+  }
+
+  /** What differs, or why it could not be applied. */
+  get detail(): string {
+    return this.#detail
+  }
+
+  /** Governed clients that the kernel can't tell apart: closed, and to be shown. */
+  get unplaced(): Ruleset['unplaced'] {
+    return this.#ruleset?.unplaced ?? []
+  }
+
+  /** Makes the kernel so, if it is ours to make. Rejects when it could not be done. */
+  apply(snapshot: Snapshot, sockets: SocketSet): Promise<void> {
+    this.#wanted = { snapshot, sockets }
+    return this.#inTurn(() => this.#apply())
+  }
+
+  /** From now on it is looked after. */
+  watch(): void {
+    this.#timer = setInterval(() => {
+      this.#inTurn(() => this.#look()).catch((error: Error) => this.#failed(error))
+    }, LOOK_MS)
+  }
+
+  readGrants(): Promise<GrantEntry[]> {
+    return this.#options.driver.readGrants()
+  }
+
+  /** Whether the kernel still takes grants from that place. */
+  async isAlive(place: number): Promise<boolean> {
+    return (await this.#options.driver.readAlive()).includes(place)
+  }
+
+  revoke(grants: readonly GrantEntry[]): Promise<void> {
+    return this.#options.driver.revoke(grants)
+  }
+
+  async close(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    await this.#last.catch(() => {})
+  }
+
+  async #apply(): Promise<void> {
+    const { driver, isOwner, log } = this.#options
+    if (this.#wanted === null) return
+    const ruleset = compileRuleset(this.#wanted.snapshot, await this.#facts())
+    this.#ruleset = ruleset
+    if (!isOwner()) return
+    const startedMs = performance.now()
+    await driver.apply(ruleset)
+    this.#state = 'same'
+    this.#detail = ''
+    log.info(
+      {
+        revision: this.#wanted.snapshot.revision,
+        clients: ruleset.clients.length,
+        subjects: ruleset.subjects.length,
+        unplaced: ruleset.unplaced.length,
+        tookMs: Math.round(performance.now() - startedMs),
+      },
+      'ruleset applied',
+    )
+  }
+
+  /** Clients come and go on their interfaces, and other people flush tables. */
+  async #look(): Promise<void> {
+    const { driver, isOwner, log, onGrantsLost } = this.#options
+    if (this.#wanted === null) return
+    const ruleset = compileRuleset(this.#wanted.snapshot, await this.#facts())
+    this.#ruleset = ruleset
+    const difference = await driver.verify(ruleset)
+    if (difference === 'same') {
+      this.#state = 'same'
+      this.#detail = ''
+      return
+    }
+    this.#state = 'differs'
+    this.#detail = difference
+    if (!isOwner()) {
+      // The owner repairs it, and what was lost with it is lost for us too.
+      onGrantsLost()
+      return
+    }
+    log.warn({ difference }, 'the kernel does not hold the ruleset; it is applied again')
+    await driver.apply(ruleset)
+    onGrantsLost()
+    this.#state = 'same'
+    this.#detail = ''
+  }
+
+  #failed(error: Error): void {
+    if (this.#detail !== error.message) {
+      this.#options.log.error({ error: error.message }, 'the ruleset cannot be kept')
+    }
+    this.#state = 'unknown'
+    this.#detail = error.message
+  }
+
+  async #facts(): Promise<Facts> {
+    const { intercept, listen } = this.#options
+    const { snapshot, sockets } = this.#wanted!
+    return {
+      interfaces: intercept.interfaces,
+      mark: intercept.mark,
+      routingTable: intercept.routingTable,
+      rulePriority: intercept.rulePriority,
+      listen,
+      servers: intercept.servers,
+      sockets: sockets.addresses,
+      places: PLACES_KNOWN,
+      interfaceOf: await interfacesOf(snapshot, intercept.interfaces),
+      nflogGroups: [PLACES.agent, PLACES.proxy].map((place) => nflogGroup(intercept, place)),
+      denyAction: 'drop',
+      grantsMax: GRANTS_MAX,
+    }
+  }
+
+  #inTurn(step: () => Promise<void>): Promise<void> {
+    const result = this.#last.then(step, step)
+    this.#last = result.catch(() => {})
+    return result
+  }
+}
+
+/**
+ * The node's end of the link of each client whose entry does not name it: where the kernel would
+ * send a packet for it, if that is an interface that we intercept on and no bridge. (Pods of one
+ * bridge reach each other without passing the forward hook: nothing there can be governed.)
+ */
+async function interfacesOf(
+  snapshot: Snapshot,
+  patterns: readonly string[],
+): Promise<Record<string, string>> {
+  const found: Record<string, string> = {}
+  const addresses = snapshot.clients
+    .filter((client) => client.interface === null)
+    .flatMap((client) => client.addresses)
+  if (addresses.length === 0) return found
+  const input = addresses.map((address) => `route get ${address}\n`).join('')
+  // One line an address. With -force an unreachable one does not keep the others from being asked,
+  // but ip then exits with 1 all the same: what it printed counts.
+  const output = await runToolForOutput(
+    ['ip', '-force', '-oneline', '-batch', '-'],
+    input,
+    ROUTE_MS,
+  )
+  for (const line of output.split('\n')) {
+    const match = /^(?:\S+ )?([0-9a-f.:]+) (?:from \S+ )?(?:via \S+ )?dev (\S+)/.exec(line)
+    if (match === null) continue
+    const [, address = '', device = ''] = match
+    const isOurs = patterns.some((pattern) => isInterface(pattern, device))
+    if (isOurs && !existsSync(`/sys/class/net/${device}/bridge`)) found[address] = device
+  }
+  return found
+}
+
+/** 'veth*' stands for every name that begins so. */
+function isInterface(pattern: string, name: string): boolean {
+  return pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : pattern === name
+}

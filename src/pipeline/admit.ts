@@ -1,0 +1,161 @@
+/**
+ * Admit: opens in the kernel what an answer names, before the answer leaves.
+ *
+ * For a governed client each address in the answer is granted on each port set that its policy
+ * gives the question's name, for each address that the client has in that family. What is known to
+ * be in force for long enough (grant/table.ts) is not written again. The writer is synchronous: after
+ * `flush` the kernel holds a grant, or the answer must not leave.
+ *
+ * A grant covers the TTL that the client is given: that of the record which the address lies in,
+ * whether it is an A or AAAA record or a hint inside an SVCB or HTTPS record.
+ */
+import { assert } from '../assert.ts'
+import { PORT_SETS_MAX } from '../policy/snapshot.ts'
+import { setPort, TIMEOUT_CLASS_SECONDS, timeoutClass } from '../grant/timeout-class.ts'
+import { getTtl } from '../wire/bytes.ts'
+import type { Context } from './context.ts'
+import { counterIndex } from './counters.ts'
+
+const GRANTS_WRITTEN = counterIndex('grantsWritten')
+const GRANTS_REFUSED = counterIndex('grantsRefused')
+
+/** Grants written by one call of the kernel; what GrantWriter.capacity must be at least. */
+export const GRANT_BATCH = 64
+
+/**
+ * A grant that was written before must outlast the TTL by this much to do for another answer: the
+ * client counts its TTL from when the answer arrives, and may connect in the last moment of it. Two
+ * of SLACK_SECONDS; the rest is for ages, which are whole seconds, so that a cached answer finds its
+ * grant in force for as long as it lives.
+ */
+const SLACK_LEFT_MS = 2000
+
+/**
+ * Makes every grant of the answer, which lies in `message` at `at` with its TTLs as the client will
+ * see them. False when one of them is not in force.
+ */
+export function admit(context: Context, message: Uint8Array, at: number, nowMs: number): boolean {
+  const writer = context.parts.grantWriter
+  const arrival = context.arrival
+  const meta = context.meta
+  if (writer === null || !arrival.isGoverned) return true
+  if (meta.addressCount === 0 && meta.isWhole) return true
+  const policy = context.policy
+  const setCount = policy.matchGrants(
+    policy.subjectOf(arrival.client),
+    arrival.name,
+    0,
+    arrival.query.nameBytes,
+    portSets,
+  )
+  if (setCount === 0) return true
+  // Some of its addresses are not known to us, so they can't be granted.
+  if (!meta.isWhole) return false
+  pendingCount = 0
+  for (let index = 0; index < meta.addressCount; index++) {
+    const offset = meta.addressOffsets[index]!
+    const addressAt = at + offset
+    const family = meta.addressFamilies[index]!
+    const ttl = getTtl(message, at + ttlOffsetBefore(context, offset))
+    const clientAddresses = policy.addressCount(arrival.client, family)
+    for (let own = 0; own < clientAddresses; own++) {
+      const clientAt = policy.addressAt(arrival.client, family, own)
+      for (let set = 0; set < setCount; set++) {
+        const isOpen = open(
+          context,
+          family,
+          clientAt,
+          message,
+          addressAt,
+          portSets[set]!,
+          ttl,
+          nowMs,
+        )
+        if (!isOpen) return false
+      }
+    }
+  }
+  return settle(context, message)
+}
+
+// The open batch of the grant writer, so that what it took can be noted.
+const portSets = new Int32Array(PORT_SETS_MAX)
+const pendingFamily = new Uint8Array(GRANT_BATCH)
+const pendingClientAt = new Int32Array(GRANT_BATCH)
+const pendingAddressAt = new Int32Array(GRANT_BATCH)
+const pendingPortSet = new Int32Array(GRANT_BATCH)
+const pendingEndMs = new Float64Array(GRANT_BATCH)
+let pendingCount = 0
+
+/** Puts one grant into the batch unless it is in force; false when a full batch was refused. */
+function open(
+  context: Context,
+  family: number,
+  clientAt: number,
+  message: Uint8Array,
+  addressAt: number,
+  portSet: number,
+  ttl: number,
+  nowMs: number,
+): boolean {
+  const { grants, grantWriter } = context.parts
+  const clients = context.policy.bytes
+  const untilMs = nowMs + ttl * 1000 + SLACK_LEFT_MS
+  if (grants.isInForce(family, clients, clientAt, message, addressAt, portSet, untilMs)) return true
+  if (pendingCount === GRANT_BATCH && !settle(context, message)) return false
+  const timeout = timeoutClass(ttl)
+  grantWriter!.push(family, clients, clientAt, message, addressAt, setPort(portSet, timeout))
+  pendingFamily[pendingCount] = family
+  pendingClientAt[pendingCount] = clientAt
+  pendingAddressAt[pendingCount] = addressAt
+  pendingPortSet[pendingCount] = portSet
+  pendingEndMs[pendingCount] = nowMs + TIMEOUT_CLASS_SECONDS[timeout]! * 1000
+  pendingCount++
+  return true
+}
+
+/**
+ * Writes the batch and notes what the kernel took; false when it did not take all. Then what was
+ * noted before is not believed either: the kernel may have lost its tables, and the grants in them.
+ */
+function settle(context: Context, message: Uint8Array): boolean {
+  const { grants, grantWriter, counters } = context.parts
+  const count = pendingCount
+  if (count === 0) return true
+  pendingCount = 0
+  const refused = grantWriter!.flush()
+  counters.add(GRANTS_WRITTEN, count - refused)
+  counters.add(GRANTS_REFUSED, refused)
+  if (refused > 0) grants.clear()
+  const clients = context.policy.bytes
+  for (let index = 0; index < count; index++) {
+    if (!grantWriter!.isInForce(index)) continue
+    grants.note(
+      pendingFamily[index]!,
+      clients,
+      pendingClientAt[index]!,
+      message,
+      pendingAddressAt[index]!,
+      pendingPortSet[index]!,
+      pendingEndMs[index]!,
+    )
+  }
+  return refused === 0
+}
+
+/**
+ * Offset of the TTL of the record that lies around `offset`: the last TTL before it, since a
+ * record's TTL stands before its RDATA and the next record's behind it. The offsets rise.
+ */
+function ttlOffsetBefore(context: Context, offset: number): number {
+  const { ttlOffsets, ttlCount } = context.meta
+  let low = 0
+  let high = ttlCount
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (ttlOffsets[middle]! < offset) low = middle + 1
+    else high = middle
+  }
+  assert(low > 0, 'an address lies in a record')
+  return ttlOffsets[low - 1]!
+}

@@ -1,0 +1,151 @@
+/**
+ * Flights: questions that an upstream is being asked, and who waits for each.
+ *
+ * However many clients ask the same thing meanwhile, one question goes out (single flight): that
+ * spares the upstream, and it denies an attacker the many identical questions in flight that make
+ * guessing one of them easy (RFC 5452 §4.1; "birthday" attacks). Same means: name without case,
+ * type, class, the DO and CD bits, and the upstream group.
+ */
+import { assert } from '../assert.ts'
+import { NO_SLOT } from './slot.ts'
+
+export const NO_FLIGHT = -1
+const NAME_BYTES = 256
+
+export class FlightTable {
+  readonly count: number
+  readonly firstSlot: Int32Array
+  readonly nameBytes: Uint16Array
+  readonly type: Uint16Array
+  readonly class: Uint16Array
+  readonly keyFlags: Uint8Array
+  readonly group: Uint16Array
+  readonly hash: Uint32Array
+  /** The name of flight n, wire form, lower case, at nameAt(n). */
+  readonly names: Uint8Array
+  readonly #lastSlot: Int32Array
+  readonly #free: Int32Array
+  #freeCount: number
+  /** Flights with the same hash form a list: bucket → first, then #next. */
+  readonly #buckets: Int32Array
+  readonly #next: Int32Array
+
+  /** @param count  a power of two */
+  constructor(count: number) {
+    assert((count & (count - 1)) === 0, 'a power of two of flights')
+    this.count = count
+    this.firstSlot = new Int32Array(count).fill(NO_SLOT)
+    this.#lastSlot = new Int32Array(count).fill(NO_SLOT)
+    this.nameBytes = new Uint16Array(count)
+    this.type = new Uint16Array(count)
+    this.class = new Uint16Array(count)
+    this.keyFlags = new Uint8Array(count)
+    this.group = new Uint16Array(count)
+    this.hash = new Uint32Array(count)
+    this.names = new Uint8Array(count * NAME_BYTES)
+    this.#free = new Int32Array(count)
+    for (let index = 0; index < count; index++) this.#free[index] = count - 1 - index
+    this.#freeCount = count
+    this.#buckets = new Int32Array(count).fill(NO_FLIGHT)
+    this.#next = new Int32Array(count).fill(NO_FLIGHT)
+  }
+
+  get usedCount(): number {
+    return this.count - this.#freeCount
+  }
+
+  get hasRoom(): boolean {
+    return this.#freeCount > 0
+  }
+
+  nameAt(flight: number): number {
+    return flight * NAME_BYTES
+  }
+
+  find(
+    name: Uint8Array,
+    nameBytes: number,
+    hash: number,
+    type: number,
+    qclass: number,
+    keyFlags: number,
+    group: number,
+  ): number {
+    let flight = this.#buckets[hash & (this.count - 1)]!
+    while (flight !== NO_FLIGHT) {
+      if (
+        this.hash[flight] === hash &&
+        this.type[flight] === type &&
+        this.class[flight] === qclass &&
+        this.keyFlags[flight] === keyFlags &&
+        this.group[flight] === group &&
+        this.#isName(flight, name, nameBytes)
+      ) {
+        return flight
+      }
+      flight = this.#next[flight]!
+    }
+    return NO_FLIGHT
+  }
+
+  /** Begins a flight; there must be room. */
+  begin(
+    name: Uint8Array,
+    nameBytes: number,
+    hash: number,
+    type: number,
+    qclass: number,
+    keyFlags: number,
+    group: number,
+  ): number {
+    assert(this.#freeCount > 0, 'room for a flight was asked for')
+    const flight = this.#free[--this.#freeCount]!
+    const at = this.nameAt(flight)
+    for (let index = 0; index < nameBytes; index++) this.names[at + index] = name[index]!
+    this.nameBytes[flight] = nameBytes
+    this.hash[flight] = hash
+    this.type[flight] = type
+    this.class[flight] = qclass
+    this.keyFlags[flight] = keyFlags
+    this.group[flight] = group
+    this.firstSlot[flight] = NO_SLOT
+    this.#lastSlot[flight] = NO_SLOT
+    const bucket = hash & (this.count - 1)
+    this.#next[flight] = this.#buckets[bucket]!
+    this.#buckets[bucket] = flight
+    return flight
+  }
+
+  /** Lets a slot wait for a flight; `next` is SlotTable.next. */
+  join(flight: number, slot: number, next: Int32Array): void {
+    const last = this.#lastSlot[flight]!
+    if (last === NO_SLOT) this.firstSlot[flight] = slot
+    else next[last] = slot
+    this.#lastSlot[flight] = slot
+  }
+
+  /** Ends a flight; returns the first slot that waited for it. */
+  end(flight: number): number {
+    const bucket = this.hash[flight]! & (this.count - 1)
+    let at = this.#buckets[bucket]!
+    if (at === flight) this.#buckets[bucket] = this.#next[flight]!
+    else {
+      while (this.#next[at] !== flight) {
+        at = this.#next[at]!
+        assert(at !== NO_FLIGHT, 'a flight under way is in its bucket')
+      }
+      this.#next[at] = this.#next[flight]!
+    }
+    this.#free[this.#freeCount++] = flight
+    return this.firstSlot[flight]!
+  }
+
+  #isName(flight: number, name: Uint8Array, nameBytes: number): boolean {
+    if (this.nameBytes[flight] !== nameBytes) return false
+    const at = this.nameAt(flight)
+    for (let index = 0; index < nameBytes; index++) {
+      if (this.names[at + index] !== name[index]) return false
+    }
+    return true
+  }
+}

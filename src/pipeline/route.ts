@@ -1,0 +1,24 @@
+/**
+ * Route: which upstream group the name is asked of. It comes before the cache, because the group is
+ * part of what makes two questions the same.
+ */
+import { REASON_NO_UPSTREAM } from '../flow/reason.ts'
+import { NO_GROUP } from '../upstream/transport.ts'
+import type { Context } from './context.ts'
+
+/** False when nobody is there to ask; arrival.reason then says so. */
+export function route(context: Context): boolean {
+  const arrival = context.arrival
+  arrival.group = context.parts.transport.route(
+    arrival.name,
+    0,
+    arrival.query.nameBytes,
+    arrival.isIntercepted ? arrival.family : 0,
+    arrival.addresses,
+    arrival.destinationAt,
+    arrival.destinationPort,
+  )
+  if (arrival.group !== NO_GROUP) return true
+  arrival.reason = REASON_NO_UPSTREAM
+  return false
+}

@@ -1,0 +1,186 @@
+/**
+ * Which upstream group a name is asked of.
+ *
+ * A question sent to an address that we stand in for (our own, or a server in intercept.servers)
+ * goes to the group of the longest zone that holds its name. A governed client may have asked any
+ * other server that its policy allows; that very server is then its own group, so that what it
+ * says can never be served to those who did not ask it.
+ *
+ * Group numbers are keys of the cache and are never used again for another server.
+ */
+import { assert } from '../assert.ts'
+import { NO_GROUP } from './transport.ts'
+
+/** Where something listens. */
+export interface Endpoint {
+  readonly family: 4 | 6
+  /** 4 or 16 bytes. */
+  readonly address: Uint8Array
+  readonly port: number
+}
+
+export interface Server extends Endpoint {
+  /** 'udp' turns to TCP when an answer is truncated. */
+  readonly transport: 'udp' | 'tcp'
+}
+
+export interface Zone {
+  /** Wire form, lower case, ends in the root's zero byte. */
+  readonly name: Uint8Array
+  /** Index into the groups. */
+  readonly group: number
+}
+
+/** They are looked through one by one, and clients choose them: a bound, far above any need. */
+const CHOSEN_GROUPS_MAX = 256
+
+/** A bit of a word each says which were tried (forwarder.ts); config allows fewer. */
+export const SERVERS_MAX = 31
+
+/** Servers of a group, in order of preference. */
+interface Group {
+  readonly servers: readonly Server[]
+  /** A hash over them; 0 for a server that a client chose. */
+  readonly id: number
+}
+
+export class Routes {
+  readonly #groups: Group[] = []
+  /** Longest first. */
+  #zones: readonly Zone[] = []
+  #standIns: readonly Endpoint[] = []
+  #chosenCount = 0
+
+  /**
+   * Takes the configuration, at start and whenever it or a resolv.conf has changed. A group with
+   * the same servers keeps its number, and with it what the cache holds of it.
+   * @param groups  servers of each group, at most SERVERS_MAX
+   * @param zones  `group` is an index into `groups`
+   * @param standIns  whom we stand in for among the servers that questions are intercepted to
+   */
+  configure(
+    groups: readonly (readonly Server[])[],
+    zones: readonly Zone[],
+    standIns: readonly Endpoint[],
+  ): void {
+    const numbers = groups.map((servers) => this.#numberOf(servers))
+    this.#zones = zones
+      .map((zone) => ({ name: zone.name, group: numbers[zone.group]! }))
+      .sort((a, b) => b.name.length - a.name.length)
+    this.#standIns = standIns
+  }
+
+  servers(group: number): readonly Server[] {
+    return this.#groups[group]!.servers
+  }
+
+  get groupCount(): number {
+    return this.#groups.length
+  }
+
+  /**
+   * A hash over the servers of a configured group: the same in every process that has them,
+   * whatever its numbers. 0 for a server that a client chose: whoever can choose an address can
+   * choose one whose hash is another group's, so these are never spoken of.
+   */
+  groupId(group: number): number {
+    return this.#groups[group]!.id
+  }
+
+  /** The configured group with that id, or NO_GROUP. */
+  groupOfId(id: number): number {
+    if (id === 0) return NO_GROUP
+    for (let group = 0; group < this.#groups.length; group++) {
+      if (this.#groups[group]!.id === id) return group
+    }
+    return NO_GROUP
+  }
+
+  #numberOf(servers: readonly Server[]): number {
+    assert(servers.length <= SERVERS_MAX, 'a group has a bounded number of servers')
+    const known = this.groupOfId(idOf(servers))
+    if (known !== NO_GROUP) return known
+    this.#groups.push({ servers, id: idOf(servers) })
+    return this.#groups.length - 1
+  }
+
+  /** See Transport.route. */
+  route(
+    name: Uint8Array,
+    nameAt: number,
+    nameBytes: number,
+    family: number,
+    server: Uint8Array,
+    serverAt: number,
+    serverPort: number,
+  ): number {
+    if (family === 0) return this.#zone(name, nameAt, nameBytes)
+    for (const standIn of this.#standIns) {
+      if (isServer(standIn, family, server, serverAt, serverPort)) {
+        return this.#zone(name, nameAt, nameBytes)
+      }
+    }
+    for (let group = 0; group < this.#groups.length; group++) {
+      const { id, servers } = this.#groups[group]!
+      if (id === 0 && isServer(servers[0]!, family, server, serverAt, serverPort)) return group
+    }
+    if (this.#chosenCount === CHOSEN_GROUPS_MAX) return NO_GROUP
+    this.#chosenCount++
+    const address = server.slice(serverAt, serverAt + (family === 4 ? 4 : 16))
+    const chosen: Server = {
+      family: family === 4 ? 4 : 6,
+      address,
+      port: serverPort,
+      transport: 'udp',
+    }
+    this.#groups.push({ servers: [chosen], id: 0 })
+    return this.#groups.length - 1
+  }
+
+  #zone(name: Uint8Array, nameAt: number, nameBytes: number): number {
+    const end = nameAt + nameBytes
+    for (const zone of this.#zones) {
+      if (isWithin(name, nameAt, end, zone.name)) return zone.group
+    }
+    return NO_GROUP
+  }
+}
+
+/** Whether the name is the zone or lies below it; only whole labels count. */
+function isWithin(name: Uint8Array, nameAt: number, end: number, zone: Uint8Array): boolean {
+  const from = end - zone.length
+  let at = nameAt
+  while (at < from) at += 1 + name[at]!
+  if (at !== from) return false
+  for (let index = 0; index < zone.length; index++) {
+    if (name[from + index] !== zone[index]) return false
+  }
+  return true
+}
+
+/** FNV-1a, 32 bits, over ports and addresses in their order. */
+function idOf(servers: readonly Server[]): number {
+  let hash = 0x811c9dc5
+  for (const server of servers) {
+    const transport = server.transport === 'tcp' ? 6 : 17
+    for (const byte of [transport, server.port >> 8, server.port & 0xff, ...server.address]) {
+      hash = Math.imul(hash ^ byte, 0x01000193)
+    }
+  }
+  // 0 means a server that a client chose.
+  return hash === 0 ? 1 : hash >>> 0
+}
+
+function isServer(
+  server: Endpoint,
+  family: number,
+  address: Uint8Array,
+  addressAt: number,
+  port: number,
+): boolean {
+  if (server.family !== family || server.port !== port) return false
+  for (let index = 0; index < server.address.length; index++) {
+    if (server.address[index] !== address[addressAt + index]) return false
+  }
+  return true
+}

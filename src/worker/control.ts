@@ -1,0 +1,100 @@
+/**
+ * What main thread and worker tell each other at any moment: words in shared memory.
+ *
+ * Everything that must get through although the other thread is busy goes by these words, and is
+ * read at every turn of the worker's loop. What may wait a turn of the event loop goes by messages
+ * (worker/message.ts).
+ *
+ * LAYOUT, 32-bit words; beside each who stores it
+ *     0  MAIN_BEAT     main     counts up while the main thread runs
+ *     1  WORKER_BEAT   worker   counts up while the worker runs
+ *     2  MODE          main     what the worker shall do: MODE_*
+ *     3  STATE         worker   what it does: STATE_*
+ *     4  TABLE         main     counts policy tables; table n lies in table memory n & 1
+ *     5  TABLE_TAKEN   worker   the last it has opened: the other memory is free to write
+ *     6  FORGET        main     counts up when the kernel may have lost or lost on purpose grants
+ *     7  AWAY          worker   counts up when its loop stood still longer than `alive` lasts
+ *     8  BACK          main     = AWAY when what changed meanwhile is known: it may go on
+ *     9  TURNS         worker   turns of the loop, for `status`
+ *    10  WAITING       worker   queries that wait for an upstream
+ *    11  CONNECTIONS   worker   TCP connections of clients
+ *    12  CACHE_ENTRIES worker
+ *    13  CACHE_KIB     worker
+ *    14  LAG_MS        worker   longest time that the loop stood still since start
+ *    16  counters      worker   pipeline/counters.ts
+ */
+import { COUNTER_COUNT } from '../pipeline/counters.ts'
+
+export const MAIN_BEAT = 0
+export const WORKER_BEAT = 1
+export const MODE = 2
+export const STATE = 3
+export const TABLE = 4
+export const TABLE_TAKEN = 5
+export const FORGET = 6
+export const AWAY = 7
+export const BACK = 8
+export const TURNS = 9
+export const WAITING = 10
+export const CONNECTIONS = 11
+export const CACHE_ENTRIES = 12
+export const CACHE_KIB = 13
+export const LAG_MS = 14
+export const COUNTERS_AT = 16
+export const CONTROL_WORDS = COUNTERS_AT + COUNTER_COUNT
+
+/** Looks after what is in flight, but reads no socket and does not say that it is alive. */
+export const MODE_HOLD = 0
+export const MODE_SERVE = 1
+/** Reads nothing new, answers what is in hand, then STATE_DRAINED. */
+export const MODE_DRAIN = 2
+
+export const STATE_HOLDING = 0
+export const STATE_SERVING = 1
+/** Stood still too long; waits for BACK. */
+export const STATE_AWAY = 2
+export const STATE_DRAINING = 3
+export const STATE_DRAINED = 4
+
+/** How long `alive` lasts in the kernel: a loop that stood still longer may have missed things. */
+export const ALIVE_MS = 150
+export const ALIVE_EVERY_MS = 50
+/** The longest sleep of the loop: signals, exits and swallowed wake-ups wait no longer. */
+export const SLEEP_MS = 20
+/** A thread that is silent for this long while the other runs ends the process. */
+export const SILENT_MS = 2000
+/** Until its first beat: loading code on a node that starts everything at once takes a while. */
+const SILENT_AT_START_MS = 30_000
+
+/**
+ * Judges whether another thread still runs, by its beat and by one's own running time: while the
+ * whole process was stopped nobody is to blame.
+ */
+export class Watchdog {
+  readonly #words: Int32Array
+  readonly #word: number
+  #beat = 0
+  #silentMs = 0
+  #lookedMs = 0
+
+  constructor(words: Int32Array, word: number, nowMs: number) {
+    this.#words = words
+    this.#word = word
+    this.#lookedMs = nowMs
+  }
+
+  /** False when the other was silent for too long. To be called at least every 100 ms. */
+  look(nowMs: number): boolean {
+    const beat = Atomics.load(this.#words, this.#word)
+    const passedMs = nowMs - this.#lookedMs
+    this.#lookedMs = nowMs
+    if (beat !== this.#beat) {
+      this.#beat = beat
+      this.#silentMs = 0
+      return true
+    }
+    // Of a long gap only a little was running time.
+    this.#silentMs += passedMs < 100 ? passedMs : 100
+    return this.#silentMs < (beat === 0 ? SILENT_AT_START_MS : SILENT_MS)
+  }
+}

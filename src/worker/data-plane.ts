@@ -1,0 +1,290 @@
+/**
+ * The main thread's hand on the worker: starts it, gives it policy tables and sockets, reads what
+ * it records, asks it questions, and watches that it runs.
+ *
+ * One in each process. Everything here is the main thread's side of worker/control.ts and
+ * worker/message.ts; nothing in it waits for the worker but the promises that say so.
+ */
+import { Worker } from 'node:worker_threads'
+import { bodyBytesMax, RingReader, ringBytes, RingWriter } from '../flow/ring.ts'
+import { EventFd } from '../linux/eventfd.ts'
+import { exitNow, monotonicMs, writeStderr } from '../linux/process.ts'
+import { Region } from '../linux/region.ts'
+import { COUNTERS, type CounterName } from '../pipeline/counters.ts'
+import {
+  AWAY,
+  BACK,
+  CACHE_ENTRIES,
+  CACHE_KIB,
+  CONNECTIONS,
+  CONTROL_WORDS,
+  COUNTERS_AT,
+  FORGET,
+  LAG_MS,
+  MAIN_BEAT,
+  MODE,
+  MODE_DRAIN,
+  MODE_HOLD,
+  MODE_SERVE,
+  SILENT_MS,
+  STATE,
+  STATE_AWAY,
+  STATE_DRAINED,
+  STATE_SERVING,
+  TABLE,
+  TABLE_TAKEN,
+  WAITING,
+  Watchdog,
+  WORKER_BEAT,
+} from './control.ts'
+import type { ListenSocket } from '../linux/listen-socket.ts'
+import type { UpstreamTable, WorkerReply, WorkerRequest, WorkerStart } from './message.ts'
+
+/** Address space, not memory: pages count when a table first needs them. */
+const TABLE_BYTES = 64 * 1024 * 1024
+/** A second of flows at 50,000 q/s, should the main thread stand still for that long. */
+const RECORDS_WORDS = 4 * 1024 * 1024
+const ANSWERS_WORDS = 256 * 1024
+/** How often the main thread looks at the worker's records and beat. */
+const LOOK_MS = 20
+const REQUEST_MS = 2000
+const FATAL_EXIT_CODE = 70
+
+export type DataPlaneOptions = Omit<
+  WorkerStart,
+  'control' | 'tables' | 'records' | 'answers' | 'wakeFd'
+> & {
+  /** The first policy table (policy/table-encode.ts). */
+  readonly table: Int32Array
+  /** The worker's entry: a file beside the caller's in a bundle. */
+  readonly entry: URL
+}
+
+/** One record of the worker; the bytes are the ring's, valid during the call. */
+export type TakeRecord = (kind: number, bytes: Uint8Array, at: number, length: number) => void
+
+type WithoutId<T> = T extends { readonly id: number } ? Omit<T, 'id'> : never
+type Ask = WithoutId<Exclude<WorkerRequest, { kind: 'sockets' | 'upstreams' }>>
+
+export class DataPlane {
+  readonly #control = Region.create(CONTROL_WORDS * 4)
+  readonly #tables = [Region.create(TABLE_BYTES), Region.create(TABLE_BYTES)] as const
+  readonly #records = Region.create(ringBytes(RECORDS_WORDS))
+  readonly #answers = Region.create(ringBytes(ANSWERS_WORDS))
+  readonly #wake = EventFd.create()
+  readonly #worker: Worker
+  readonly #reader: RingReader
+  readonly #writer: RingWriter
+  readonly #watchdog: Watchdog
+  readonly #timer: NodeJS.Timeout
+  readonly #pending = new Map<number, (reply: WorkerReply) => void>()
+  #nextId = 1
+  #awaySeen = 0
+  #waiters: { isDone: () => boolean; resolve: () => void }[] = []
+
+  /** Called with every record; set once, before the first of them. */
+  onRecord: TakeRecord = () => {}
+  /**
+   * Called when the loop stood still for too long: find out what changed meanwhile, then call
+   * `back`. Until then no query is answered here.
+   */
+  onAway: (back: () => void) => void = (back) => back()
+
+  constructor(options: DataPlaneOptions) {
+    const { table, entry, ...rest } = options
+    this.#copyTable(0, table)
+    const start: WorkerStart = {
+      ...rest,
+      control: this.#control.descriptor,
+      tables: [this.#tables[0].descriptor, this.#tables[1].descriptor],
+      records: this.#records.descriptor,
+      answers: this.#answers.descriptor,
+      wakeFd: this.#wake.fd,
+    }
+    this.#reader = new RingReader(this.#records.i32)
+    this.#writer = new RingWriter(this.#answers.i32)
+    this.#watchdog = new Watchdog(this.#control.i32, WORKER_BEAT, monotonicMs())
+    this.#worker = new Worker(entry, { workerData: start })
+    this.#worker.on('message', (reply: WorkerReply) => this.#answered(reply))
+    this.#worker.on('error', (error: Error) => fail(error.stack ?? error.message))
+    this.#worker.on('exit', (code) => fail(`the worker thread ended (${code})`))
+    this.#timer = setInterval(() => this.#look(), LOOK_MS)
+  }
+
+  /** Serve from these sockets from now on; the ones before them may be closed after `settled`. */
+  useSockets(sockets: readonly ListenSocket[]): void {
+    this.#send({ kind: 'sockets', sockets })
+  }
+
+  useUpstreams(upstreams: UpstreamTable): void {
+    this.#send({ kind: 'upstreams', upstreams })
+  }
+
+  serve(): Promise<void> {
+    this.#setMode(MODE_SERVE)
+    return this.#until(() => this.#word(STATE) === STATE_SERVING)
+  }
+
+  hold(): Promise<void> {
+    this.#setMode(MODE_HOLD)
+    return this.#until(() => this.#word(STATE) !== STATE_SERVING)
+  }
+
+  /** Takes nothing new, answers what is in hand; done, or `deadlineMs` are over. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#setMode(MODE_DRAIN)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const timer = setTimeout(resolve, deadlineMs)
+    await Promise.race([this.#until(() => this.#word(STATE) === STATE_DRAINED), promise])
+    clearTimeout(timer)
+  }
+
+  /** Makes a policy table the worker's. Resolves when the worker decides by it. */
+  async publish(table: Int32Array): Promise<void> {
+    // The memory that the worker does not read is free once it has taken the table before.
+    await this.#until(() => this.#word(TABLE_TAKEN) === this.#word(TABLE))
+    const next = this.#word(TABLE) + 1
+    this.#copyTable(next & 1, table)
+    Atomics.store(this.#control.i32, TABLE, next)
+    this.#wake.signal()
+    await this.#until(() => this.#word(TABLE_TAKEN) === next)
+  }
+
+  /** The kernel's grants may be gone: what is needed is written again. */
+  forgetGrants(): void {
+    Atomics.add(this.#control.i32, FORGET, 1)
+    this.#wake.signal()
+  }
+
+  /** Gives the worker a record that the peer sent; false when it can take no more just now. */
+  give(kind: number, bytes: Uint8Array): boolean {
+    if (bytes.length > bodyBytesMax(ANSWERS_WORDS)) return false
+    const at = this.#writer.reserve(kind, bytes.length)
+    if (at < 0) return false
+    this.#writer.bytes.set(bytes, at)
+    this.#writer.commit()
+    return true
+  }
+
+  /** Asks the worker; rejects when it has not answered within two seconds. */
+  ask<K extends Ask['kind']>(
+    request: Extract<Ask, { kind: K }>,
+  ): Promise<Extract<WorkerReply, { kind: K }>> {
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(id)
+        reject(new Error(`ask the data plane for ${request.kind}: no answer in ${REQUEST_MS} ms`))
+      }, REQUEST_MS)
+      this.#pending.set(id, (reply) => {
+        clearTimeout(timer)
+        resolve(reply as Extract<WorkerReply, { kind: K }>)
+      })
+      this.#send({ ...request, id } as unknown as WorkerRequest)
+    })
+  }
+
+  get isServing(): boolean {
+    return this.#word(STATE) === STATE_SERVING
+  }
+
+  counters(): Record<CounterName, number> {
+    const values = {} as Record<CounterName, number>
+    for (const [index, [name]] of COUNTERS.entries()) {
+      values[name] = this.#word(COUNTERS_AT + index) >>> 0
+    }
+    return values
+  }
+
+  gauges(): {
+    waiting: number
+    connections: number
+    cacheEntries: number
+    cacheKib: number
+    longestLagMs: number
+    recordsLost: number
+  } {
+    return {
+      waiting: this.#word(WAITING),
+      connections: this.#word(CONNECTIONS),
+      cacheEntries: this.#word(CACHE_ENTRIES),
+      cacheKib: this.#word(CACHE_KIB),
+      longestLagMs: this.#word(LAG_MS),
+      recordsLost: this.#reader.dropped,
+    }
+  }
+
+  /** Ends the worker thread; the process may go on for what is left to do. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer)
+    this.#worker.removeAllListeners('exit')
+    await this.#worker.terminate()
+  }
+
+  #look(): void {
+    const control = this.#control.i32
+    Atomics.add(control, MAIN_BEAT, 1)
+    if (!this.#watchdog.look(monotonicMs())) {
+      fail(`the data plane was silent for ${SILENT_MS} ms`)
+    }
+    while (this.#reader.next()) {
+      const { kind, bytes, bodyAt, bodyBytes } = this.#reader
+      this.onRecord(kind, bytes, bodyAt, bodyBytes)
+      this.#reader.release()
+    }
+    const away = this.#word(AWAY)
+    if (away !== this.#awaySeen && this.#word(STATE) === STATE_AWAY) {
+      this.#awaySeen = away
+      this.onAway(() => {
+        Atomics.store(control, BACK, away)
+        this.#wake.signal()
+      })
+    }
+    this.#waiters = this.#waiters.filter(({ isDone, resolve }) => {
+      if (!isDone()) return true
+      resolve()
+      return false
+    })
+  }
+
+  #until(isDone: () => boolean): Promise<void> {
+    if (isDone()) return Promise.resolve()
+    return new Promise((resolve) => this.#waiters.push({ isDone, resolve }))
+  }
+
+  #setMode(mode: number): void {
+    Atomics.store(this.#control.i32, MODE, mode)
+    this.#wake.signal()
+  }
+
+  #word(word: number): number {
+    return Atomics.load(this.#control.i32, word)
+  }
+
+  #copyTable(which: 0 | 1 | number, table: Int32Array): void {
+    const memory = this.#tables[which & 1]!.i32
+    if (table.length > memory.length) {
+      throw new Error(
+        `publish a policy table of ${table.byteLength} bytes: there is room for ${TABLE_BYTES}; ` +
+          'fewer clients or rules',
+      )
+    }
+    memory.set(table)
+  }
+
+  #send(request: WorkerRequest): void {
+    this.#worker.postMessage(request)
+    this.#wake.signal()
+  }
+
+  #answered(reply: WorkerReply): void {
+    const resolve = this.#pending.get(reply.id)
+    this.#pending.delete(reply.id)
+    resolve?.(reply)
+  }
+}
+
+function fail(why: string): never {
+  writeStderr(`namegate: this process ends: ${why}\n`)
+  exitNow(FATAL_EXIT_CODE)
+}

@@ -1,0 +1,290 @@
+/**
+ * The data plane's loop: epoll → receive → pipeline → send, over and over, in one thread.
+ *
+ * It waits in epoll_wait and nowhere else, and there never longer than SLEEP_MS: a longer sleep
+ * would keep signals and exits waiting, and would lengthen what a stopped peer can do harm with (a
+ * process that is stopped inside epoll_wait can swallow the one wake-up that was meant for a
+ * datagram; each waking therefore reads the shared sockets once without being told to).
+ *
+ * `turn` runs until it has slept or TURN_MS are over, then gives the thread back to the runtime,
+ * which delivers messages and calls it again (worker/main.ts).
+ *
+ * What must stay true:
+ * - One reading of the clock for each waking; everything in it happens "now".
+ * - Grants are in the kernel before an answer is in the batch; the batch leaves at the end of the
+ *   waking (pipeline/admit.ts, worker/replies.ts).
+ * - A loop that stood still for longer than its alive element lasts may have missed a change of
+ *   policy or a revocation: it reads no query and says nothing of being alive until the main
+ *   thread has caught up with the peer (AWAY and BACK in worker/control.ts).
+ */
+import type { AnswerCache } from '../cache/cache.ts'
+import type { GrantWriter } from '../datapath/driver.ts'
+import { EPOLLEXCLUSIVE, EPOLLIN } from '../linux/constants.ts'
+import type { Epoll } from '../linux/epoll.ts'
+import { ReceiveBatch } from '../linux/udp-batch.ts'
+import type { Pipeline } from '../pipeline/pipeline.ts'
+import { type Counters, counterIndex } from '../pipeline/counters.ts'
+import type { Forwarder } from '../upstream/forwarder.ts'
+import {
+  ALIVE_EVERY_MS,
+  ALIVE_MS,
+  AWAY,
+  BACK,
+  LAG_MS,
+  MODE,
+  MODE_DRAIN,
+  MODE_SERVE,
+  SLEEP_MS,
+  STATE,
+  STATE_AWAY,
+  STATE_DRAINED,
+  STATE_DRAINING,
+  STATE_HOLDING,
+  STATE_SERVING,
+  TURNS,
+} from './control.ts'
+import type { Inbox } from './inbox.ts'
+import type { ListenSocket } from '../linux/listen-socket.ts'
+import type { SocketReplies } from './replies.ts'
+import type { TcpServer } from './tcp-server.ts'
+
+/** Tokens say what an event is about: a kind, and a number of that kind. */
+export const TOKEN_UDP = 0x1000000
+export const TOKEN_TCP_LISTENER = 0x2000000
+export const TOKEN_TCP = 0x3000000
+export const TOKEN_FLIGHT = 0x4000000
+export const TOKEN_WAKE = 0x5000000
+const KIND_MASK = 0xff000000
+const NUMBER_MASK = 0x00ffffff
+
+/** How long a turn may last before the runtime gets the thread for a moment. */
+const TURN_MS = 20
+const TICK_MS = 20
+const BATCH_MAX = 64
+/** A waking that takes longer than this has got more than it can do at once. */
+const SLOW_MS = 5
+/** Entries of the cache looked at in a tick. */
+const SWEEP_ENTRIES = 16
+
+const PACKETS_TRUNCATED = counterIndex('malformed')
+const QUERIES_TCP = counterIndex('queriesTcp')
+const TIMES_AWAY = counterIndex('away')
+
+export interface LoopParts {
+  readonly epoll: Epoll
+  readonly pipeline: Pipeline
+  readonly forwarder: Forwarder
+  readonly cache: AnswerCache
+  readonly replies: SocketReplies
+  readonly tcp: TcpServer
+  readonly grantWriter: GrantWriter | null
+  readonly inbox: Inbox
+  readonly counters: Counters
+  /** worker/control.ts */
+  readonly control: Int32Array
+  /** ms since the worker began, whole. */
+  readonly now: () => number
+}
+
+export class Loop {
+  readonly #parts: LoopParts
+  readonly #batch = new ReceiveBatch()
+  /** Sockets by channel; a closed one leaves its place, so that late replies find no other's. */
+  readonly #sockets: ListenSocket[]
+  #isRegistered = false
+  #batchLimit = BATCH_MAX
+  #lastMs: number
+  #tickMs = 0
+  #aliveMs = -ALIVE_EVERY_MS
+  #readMs = 0
+
+  /** @param sockets  the array that `addSockets` fills and SocketReplies sends by */
+  constructor(parts: LoopParts, sockets: ListenSocket[]) {
+    this.#parts = parts
+    this.#sockets = sockets
+    this.#lastMs = parts.now()
+  }
+
+  /** A new set of sockets replaces the present one, or is the first. */
+  useSockets(sockets: readonly ListenSocket[]): void {
+    this.#unregister()
+    this.#sockets.length = 0
+    this.#sockets.push(...sockets)
+  }
+
+  /** One stretch of work; the runtime gets the thread when it returns. */
+  turn(): void {
+    const parts = this.#parts
+    const startMs = parts.now()
+    let nowMs = startMs
+    do {
+      const count = parts.epoll.wait(this.#isBusy ? 0 : SLEEP_MS)
+      nowMs = parts.now()
+      this.#notice(nowMs)
+      if (count > 0) this.#handle(count, nowMs)
+      if (count <= 0 || nowMs - this.#readMs >= SLEEP_MS) this.#readSockets(nowMs)
+      parts.forwarder.step(nowMs)
+      if (nowMs - this.#tickMs >= TICK_MS) this.#tick(nowMs)
+      parts.replies.flush()
+      this.#lastMs = parts.now()
+      this.#batchLimit =
+        this.#lastMs - nowMs > SLOW_MS
+          ? Math.max(this.#batchLimit >> 1, 1)
+          : Math.min(this.#batchLimit << 1, BATCH_MAX)
+      if (count <= 0) break
+    } while (this.#lastMs - startMs < TURN_MS)
+    parts.control[TURNS] = (parts.control[TURNS]! + 1) | 0
+  }
+
+  get #isBusy(): boolean {
+    return this.#parts.inbox.isWaiting
+  }
+
+  /** What main wants, what became of the time since the last look, and whether we may be alive. */
+  #notice(nowMs: number): void {
+    const { control, inbox } = this.#parts
+    const stoodStillMs = nowMs - this.#lastMs
+    if (stoodStillMs > control[LAG_MS]!) control[LAG_MS] = stoodStillMs
+    const mode = Atomics.load(control, MODE)
+    let state = control[STATE]!
+    // SLEEP_MS of it are the sleep itself.
+    if (stoodStillMs > ALIVE_MS && state === STATE_SERVING) {
+      this.#parts.counters.add(TIMES_AWAY, 1)
+      Atomics.add(control, AWAY, 1)
+      state = STATE_AWAY
+    }
+    inbox.read(nowMs)
+    if (mode === MODE_DRAIN) state = this.#drain(state)
+    else if (mode !== MODE_SERVE) state = STATE_HOLDING
+    else if (state !== STATE_AWAY || control[AWAY] === Atomics.load(control, BACK)) {
+      state = STATE_SERVING
+    }
+    if (state === STATE_SERVING) {
+      if (nowMs - this.#aliveMs >= ALIVE_EVERY_MS) this.#refreshAlive(nowMs)
+      if (!this.#isRegistered) this.#register()
+    } else if (this.#isRegistered) this.#unregister()
+    if (control[STATE] !== state) Atomics.store(control, STATE, state)
+  }
+
+  #drain(state: number): number {
+    const { pipeline, tcp, replies } = this.#parts
+    if (state === STATE_DRAINED) return state
+    replies.flush()
+    tcp.closeIdle()
+    return pipeline.waitingCount === 0 && tcp.count === 0 ? STATE_DRAINED : STATE_DRAINING
+  }
+
+  #refreshAlive(nowMs: number): void {
+    this.#aliveMs = nowMs
+    this.#parts.grantWriter?.refreshAlive()
+  }
+
+  #handle(count: number, nowMs: number): void {
+    const { epoll, forwarder, tcp, inbox } = this.#parts
+    for (let index = 0; index < count; index++) {
+      const token = epoll.token(index)
+      const number = token & NUMBER_MASK
+      switch (token & KIND_MASK) {
+        case TOKEN_UDP:
+          this.#receive(number, nowMs)
+          break
+        case TOKEN_TCP_LISTENER:
+          if (this.#isRegistered) {
+            const socket = this.#sockets[number]!
+            tcp.accept(socket.fd, socket.isTransparent, nowMs)
+          }
+          break
+        case TOKEN_TCP:
+          this.#nowMs = nowMs
+          tcp.ready(number, epoll.events(index), this.#takeMessage, nowMs)
+          break
+        case TOKEN_FLIGHT:
+          forwarder.channelReady(number, nowMs)
+          break
+        default:
+          inbox.clear()
+      }
+    }
+  }
+
+  /** Looks at every shared socket without having been woken for it. */
+  #readSockets(nowMs: number): void {
+    this.#readMs = nowMs
+    if (!this.#isRegistered) return
+    for (let channel = 0; channel < this.#sockets.length; channel++) {
+      const socket = this.#sockets[channel]!
+      if (socket.kind === 'udp') this.#receive(channel, nowMs)
+      else this.#parts.tcp.accept(socket.fd, socket.isTransparent, nowMs)
+    }
+  }
+
+  #receive(channel: number, nowMs: number): void {
+    if (!this.#isRegistered) return
+    const { pipeline, counters } = this.#parts
+    const socket = this.#sockets[channel]!
+    const batch = this.#batch
+    const count = batch.receive(socket.fd, this.#batchLimit)
+    const arrival = pipeline.arrival
+    for (let index = 0; index < count; index++) {
+      if (batch.isTruncated(index)) {
+        counters.add(PACKETS_TRUNCATED, 1)
+        continue
+      }
+      const port = batch.destinationPort(index)
+      arrival.channel = channel
+      arrival.family = socket.family
+      arrival.isIntercepted = socket.isTransparent
+      arrival.addresses = batch.u8
+      arrival.sourceAt = batch.sourceAt(index)
+      arrival.sourcePort = batch.sourcePort(index)
+      arrival.destinationAt = batch.destinationAt(index)
+      arrival.destinationPort = port === 0 ? socket.port : port
+      arrival.interfaceIndex = batch.interfaceIndex(index)
+      const at = batch.packetAt(index)
+      pipeline.take(batch.u8, at, at + batch.packetBytes(index), nowMs)
+    }
+  }
+
+  #nowMs = 0
+
+  readonly #takeMessage = (connection: number, at: number, end: number): boolean => {
+    const { pipeline, tcp, counters } = this.#parts
+    const arrival = pipeline.arrival
+    counters.add(QUERIES_TCP, 1)
+    arrival.channel = tcp.channelOf(connection)
+    arrival.family = tcp.families[connection]!
+    arrival.isIntercepted = tcp.isIntercepted[connection] === 1
+    arrival.addresses = tcp.addresses
+    arrival.sourceAt = tcp.addressesAt(connection)
+    arrival.destinationAt = arrival.sourceAt + 16
+    arrival.sourcePort = tcp.sourcePorts[connection]!
+    arrival.destinationPort = tcp.destinationPorts[connection]!
+    arrival.interfaceIndex = 0
+    return pipeline.take(tcp.input, at, end, this.#nowMs)
+  }
+
+  #tick(nowMs: number): void {
+    const { forwarder, tcp, cache, inbox } = this.#parts
+    this.#tickMs = nowMs
+    forwarder.tick(nowMs)
+    tcp.sweep(nowMs)
+    cache.sweep(nowMs, SWEEP_ENTRIES)
+    inbox.report()
+  }
+
+  #register(): void {
+    for (let channel = 0; channel < this.#sockets.length; channel++) {
+      const socket = this.#sockets[channel]!
+      const token = (socket.kind === 'udp' ? TOKEN_UDP : TOKEN_TCP_LISTENER) + channel
+      this.#parts.epoll.add(socket.fd, EPOLLIN | EPOLLEXCLUSIVE, token)
+    }
+    this.#isRegistered = true
+  }
+
+  /** Must come before a shared socket is closed: a closed but registered one swallows wake-ups. */
+  #unregister(): void {
+    if (!this.#isRegistered) return
+    for (const socket of this.#sockets) this.#parts.epoll.remove(socket.fd)
+    this.#isRegistered = false
+  }
+}
