@@ -1,0 +1,184 @@
+import { test } from 'node:test'
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { allocationTest } from '../../test/support/allocation.ts'
+import { KIND_NXDOMAIN } from '../wire/answer.ts'
+import { messageOf, nameOf, TestCache, type TestAnswer } from './cache-fixture.ts'
+import { KEY_DO, NO_ENTRY } from './cache.ts'
+import { FRESH, STALE } from './freshness.ts'
+import {
+  isLearned,
+  LEARNED_NAME,
+  LearnedCodec,
+  learnedGroupId,
+  learnedNameBytes,
+} from './learned.ts'
+
+const MiB = 1 << 20
+const GROUP_ID = 0xfeed_beef
+const www = { name: nameOf('www.example.com'), type: 28, keyFlags: KEY_DO, group: 3, hash: 11 }
+const here = { ...www, group: 7, hash: 22 }
+const answer: TestAnswer = {
+  message: messageOf(1, 91),
+  ttls: [39, 55],
+  addresses: [
+    [45, 6],
+    [61, 4],
+  ],
+  ttlSeconds: 30,
+}
+
+interface Pair {
+  readonly from: TestCache
+  readonly to: TestCache
+  /** Tells the peer of an entry, with the peer's own hash and group number. */
+  readonly tell: (entry: number, sentMs: number, arrivedMs: number) => number
+}
+
+function pair(): Pair {
+  const from = new TestCache({ bytes: MiB, serveStaleMs: 60_000 })
+  const to = new TestCache({ bytes: MiB, serveStaleMs: 60_000 })
+  const encoder = new LearnedCodec(from.cache)
+  const decoder = new LearnedCodec(to.cache)
+  const tell = (entry: number, sentMs: number, arrivedMs: number): number => {
+    const bytes = new Uint8Array(3 + encoder.encodedBytes(entry))
+    const length = encoder.encode(entry, GROUP_ID, bytes, 3, sentMs)
+    assert.equal(length, encoder.encodedBytes(entry))
+    assert.ok(isLearned(bytes, 3, length))
+    assert.equal(learnedGroupId(bytes, 3), GROUP_ID)
+    const nameBytes = learnedNameBytes(bytes, 3)
+    assert.deepEqual(bytes.slice(3 + LEARNED_NAME, 3 + LEARNED_NAME + nameBytes), www.name)
+    return decoder.insert(bytes, 3, here.hash, here.group, arrivedMs)
+  }
+  return { from, to, tell }
+}
+
+test('the peer has the same answer to the same question, under its own hash and group', () => {
+  const { from, to, tell } = pair()
+  const entry = tell(from.insert(www, answer), 0, 0)
+  assert.equal(to.find(here), entry)
+  assert.deepEqual(to.message(entry), answer.message)
+  assert.deepEqual(to.ttls(entry), answer.ttls)
+  assert.deepEqual(to.addresses(entry), answer.addresses)
+})
+
+test('the copy ends at the same moment, although the clocks of the two differ', () => {
+  const { from, to, tell } = pair()
+  const sent = from.insert(www, { ...answer, nowMs: 5000 })
+  const entry = tell(sent, 12_345, 900_000)
+  const remainingMs = 5000 + 30_000 - 12_345
+  assert.equal(to.cache.expiresAtMs(entry), 900_000 + remainingMs)
+  assert.equal(to.cache.ttlSeconds(entry), 30)
+  assert.equal(to.cache.ageSeconds(entry, 900_000), from.cache.ageSeconds(sent, 12_345))
+})
+
+test('a stale answer is told as stale', () => {
+  const { from, to, tell } = pair()
+  const entry = tell(from.insert(www, answer), 40_000, 1_000_000)
+  assert.equal(to.cache.freshness(entry, 1_000_000), STALE)
+  assert.equal(to.cache.expiresAtMs(entry), 990_000)
+})
+
+test('a newer answer of ours stays when the peer tells an older one', () => {
+  const { from, to, tell } = pair()
+  const ours = to.insert(here, { kind: KIND_NXDOMAIN, nowMs: 1000 })
+  assert.equal(tell(from.insert(www, answer), 500, 1000), ours)
+  assert.equal(to.cache.kind(ours), KIND_NXDOMAIN)
+})
+
+test('a failure that the peer had is backed off from here too', () => {
+  const { from, to, tell } = pair()
+  const failed = from.fail(www, 0)
+  const entry = tell(failed, 100, 100)
+  assert.equal(to.cache.freshness(entry, 999), FRESH)
+  assert.equal(to.cache.expiresAtMs(entry), 1000)
+})
+
+test('an answer that has been dead for long is not inserted', () => {
+  const { from, to, tell } = pair()
+  assert.equal(tell(from.insert(www, answer), 100_000_000, 0), NO_ENTRY)
+  assert.equal(to.find(here), NO_ENTRY)
+})
+
+test('any answer survives the way, whatever its sizes', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 17, max: 2000 }),
+      fc.array(fc.nat(12), { maxLength: 60 }),
+      fc.array(fc.tuple(fc.nat(1), fc.constantFrom(4, 6)), { maxLength: 60 }),
+      (bytes, ttls, addresses) => {
+        const { from, to, tell } = pair()
+        const sent = { message: messageOf(bytes, bytes), ttls, addresses, ttlSeconds: 9 }
+        const entry = tell(from.insert(www, sent), 0, 0)
+        assert.deepEqual(to.message(entry), sent.message)
+        assert.deepEqual(to.ttls(entry), ttls)
+        assert.deepEqual(to.addresses(entry), addresses)
+      },
+    ),
+    { numRuns: 100 },
+  )
+})
+
+test('bytes that are no record are refused, and a record with one byte changed never does harm', () => {
+  const { from, to } = pair()
+  const encoder = new LearnedCodec(from.cache)
+  const decoder = new LearnedCodec(to.cache)
+  const entry = from.insert(www, answer)
+  const bytes = new Uint8Array(encoder.encodedBytes(entry))
+  encoder.encode(entry, GROUP_ID, bytes, 0, 0)
+  for (let length = 0; length < bytes.length; length++) {
+    assert.equal(isLearned(bytes, 0, length), false, `cut to ${length} bytes`)
+  }
+  assert.equal(isLearned(new Uint8Array(bytes.length), 0, bytes.length), false)
+  let accepted = 0
+  for (let at = 0; at < bytes.length; at++) {
+    for (let bit = 0; bit < 8; bit++) {
+      const changed = Uint8Array.from(bytes)
+      changed[at]! ^= 1 << bit
+      if (!isLearned(changed, 0, changed.length)) continue
+      accepted++
+      decoder.insert(changed, 0, at * 8 + bit, here.group, 0)
+    }
+  }
+  assert.ok(accepted > 0)
+  for (const stored of to.entries()) to.cache.remove(stored)
+  assert.equal(to.usedBlocks(), 0)
+})
+
+test('a record whose offsets point outside its message is refused', () => {
+  const { from } = pair()
+  const encoder = new LearnedCodec(from.cache)
+  const outside: TestAnswer[] = [
+    { message: messageOf(1, 91), ttls: [88] },
+    { message: messageOf(1, 91), addresses: [[88, 4]] },
+    { message: messageOf(1, 91), addresses: [[76, 6]] },
+    { message: messageOf(1, 91), addresses: [[20, 5]] },
+  ]
+  for (const wrong of outside) {
+    const entry = from.insert(www, wrong)
+    const bytes = new Uint8Array(encoder.encodedBytes(entry))
+    encoder.encode(entry, GROUP_ID, bytes, 0, 0)
+    assert.equal(isLearned(bytes, 0, bytes.length), false)
+  }
+})
+
+/** The moment at which the answer was stored at the peer: a double that goes through a call. */
+const DOUBLE_BYTES = 16
+
+function tellAndInsert(): (call: number) => unknown {
+  const { from, to } = pair()
+  const encoder = new LearnedCodec(from.cache)
+  const decoder = new LearnedCodec(to.cache)
+  const entry = from.insert(www, answer)
+  const bytes = new Uint8Array(encoder.encodedBytes(entry))
+  const nowMs = 10.5
+  return () => {
+    const length = encoder.encode(entry, 5, bytes, 0, nowMs)
+    const isWhole = isLearned(bytes, 0, length)
+    return isWhole ? decoder.insert(bytes, 0, here.hash, here.group, nowMs) : -2
+  }
+}
+
+allocationTest('telling and being told allocate one number', tellAndInsert, (bytesPerCall) => {
+  assert.ok(bytesPerCall < DOUBLE_BYTES + 0.5, `${bytesPerCall.toFixed(1)} bytes per call`)
+})
