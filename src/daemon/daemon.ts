@@ -31,6 +31,7 @@ import { encodeTable } from '../policy/table-encode.ts'
 import { LastPolicy } from '../state/last-policy.ts'
 import { PeerLink } from '../sync/link.ts'
 import type { CatchUpOutcome } from '../sync/peer.ts'
+import { RCODE_SERVFAIL } from '../wire/header.ts'
 import { DataPlane } from '../worker/data-plane.ts'
 import { flowOfDenial } from './denied.ts'
 import { NodeDirectory } from './directory.ts'
@@ -253,6 +254,7 @@ export class Daemon implements DaemonView {
       this.structure.watch()
       this.#listenToDenials(config.intercept!)
     }
+    await this.#prove()
     this.dataPlane.useSockets(set.sockets)
     await this.dataPlane.serve()
     this.#control = await ControlServer.open(
@@ -329,6 +331,20 @@ export class Daemon implements DaemonView {
       Math.max(this.link.peer?.generation ?? 0, 0) + 1,
       marksOf(intercept).own,
     )
+  }
+
+  /**
+   * One question of our own, all the way to an upstream and back. An upstream that does not answer
+   * keeps nobody from serving: the cache may know, and the peer would do no better.
+   */
+  async #prove(): Promise<void> {
+    try {
+      const { rcode } = await this.dataPlane.ask({ kind: 'prove' })
+      if (rcode === RCODE_SERVFAIL) this.log.warn({}, 'no upstream answered a question of our own')
+      else this.log.info({ rcode }, 'a question of our own was answered')
+    } catch (error) {
+      this.log.warn({ error: (error as Error).message }, 'a question of our own was not answered')
+    }
   }
 
   /** Refuses to pretend: where clients can't be governed, the process says why and ends. */

@@ -16,6 +16,8 @@ export interface Driver {
   verify(ruleset: Ruleset): Promise<'same' | string>
   /** Every grant in force, in no order. */
   readGrants(): Promise<GrantEntry[]>
+  /** Places of the processes whose workers may write grants now: their alive elements stand. */
+  readAlive(): Promise<number[]>
   /** Takes grants back at once and breaks what flows through them. */
   revoke(grants: readonly GrantEntry[]): Promise<void>
   /** Removes every trace of ours. */

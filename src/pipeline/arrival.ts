@@ -60,3 +60,5 @@ export class Arrival {
 
 /** Channels from here on are TCP connections; below are UDP sockets. */
 export const CHANNEL_TCP = 0x1000000
+/** The one question that a process asks itself before it serves (worker/loop.ts): no flow. */
+export const CHANNEL_PROOF = 0x40000000

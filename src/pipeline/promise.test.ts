@@ -31,7 +31,13 @@ const CLIENTS = [
   { addresses: ['10.0.0.3'], labels: { team: 'b' } },
   { addresses: ['10.0.0.4', '2001:db8:1::4'], labels: null },
 ] as const
-const NAMES = ['api.example.com', 'www.example.com', 'a.www.example.com', 'example.net', 'x.example.net']
+const NAMES = [
+  'api.example.com',
+  'www.example.com',
+  'a.www.example.com',
+  'example.net',
+  'x.example.net',
+]
 const PATTERNS = ['*', '*.example.com', '**.example.com', 'api.example.com', 'example.net']
 const TYPES = ['A', 'AAAA', 'HTTPS', 'CNAME'] as const
 const TTLS = [0, 1, 4, 10, 11, 30, 60, 299, 300, 3599, 3600, 86_400, 0x7fffffff, 0xffffffff]
@@ -85,7 +91,14 @@ const changes = fc
       CNAME: `${target}.`,
       HTTPS: `1 . alpn=h2 ipv4hint=192.0.2.${host} ipv6hint=2001:db8:2::${host}`,
     }[type]
-    return { isReplacing: isReplacing || type === 'CNAME', server: null, name, ttlSeconds, type, rdata }
+    return {
+      isReplacing: isReplacing || type === 'CNAME',
+      server: null,
+      name,
+      ttlSeconds,
+      type,
+      rdata,
+    }
   })
 const faults: fc.Arbitrary<ServerFault> = fc.oneof(
   fc.constant<ServerFault>({ kind: 'none' }),
@@ -117,13 +130,19 @@ const operations: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc
-      .constantFrom<KernelState>('takes grants', 'takes grants', 'refuses grants', 'is full', 'vanishes')
+      .constantFrom<KernelState>(
+        'takes grants',
+        'takes grants',
+        'refuses grants',
+        'is full',
+        'vanishes',
+      )
       .map((state): Operation => ({ kind: 'kernel', state })),
   },
   {
     weight: 3,
     arbitrary: fc
-      .constantFrom(1, 300, 999, 4000, 10_000, 14_999, 15_001, 29_500, 35_000, 300_000)
+      .constantFrom(1, 300, 999, 4000, 10_000, 14_999, 15_001, 29_500, 35_000, 66_000)
       .map((ms): Operation => ({ kind: 'pass', ms })),
   },
 )
@@ -273,7 +292,7 @@ test('no reply opens more or less than rules and answers say, whatever fails', a
         given += await play(first, [...start, ...script])
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 100 },
   )
   assert(given > 100, `most of it was about something: ${given} replies gave addresses`)
 })

@@ -29,7 +29,7 @@ import {
 } from '../flow/record.ts'
 import { REASON_ANSWERED_FROM_CACHE } from '../flow/reason.ts'
 import { copyBytes } from '../wire/bytes.ts'
-import { CHANNEL_TCP } from './arrival.ts'
+import { CHANNEL_PROOF, CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 
 const PROTOCOL_TCP = 6
@@ -50,6 +50,7 @@ export function record(
   nowMs: number,
 ): void {
   const arrival = context.arrival
+  if (arrival.channel === CHANNEL_PROOF) return
   const records = context.parts.records
   const nameBytes = arrival.query.nameBytes
   const kept = bytes < MESSAGE_BYTES_MAX ? bytes : MESSAGE_BYTES_MAX

@@ -142,17 +142,21 @@ function buildLoop(world: World, options: WorkerStart) {
     { epoll, pipeline, forwarder, cache, replies, tcp, grantWriter, inbox, counters, control, now },
     sockets,
   )
-  return { loop, forwarder, configure }
+  return { loop, replies, forwarder, configure }
 }
 
 function start(port: MessagePort, options: WorkerStart): void {
   const world = openWorld(options)
-  const { loop, forwarder, configure } = buildLoop(world, options)
+  const { loop, replies, forwarder, configure } = buildLoop(world, options)
   const { control } = world
   port.on('message', (request: WorkerRequest) => {
     if (request.kind === 'sockets') loop.useSockets(request.sockets)
     else if (request.kind === 'upstreams') configure(request.upstreams)
-    else port.postMessage(answerRequest({ ...world, forwarder }, request))
+    else if (request.kind === 'prove') {
+      const { id } = request
+      replies.onProof = (rcode) => port.postMessage({ kind: 'prove', id, rcode })
+      loop.prove(world.now())
+    } else port.postMessage(answerRequest({ ...world, forwarder }, request))
   })
   const turn = (): void => {
     loop.turn()

@@ -51,6 +51,7 @@ export type WorkerRequest =
   | { readonly kind: 'cache-clear'; readonly id: number; readonly name: Uint8Array | null }
   | { readonly kind: 'cache-dump'; readonly id: number; readonly cursor: number }
   | { readonly kind: 'upstream-health'; readonly id: number }
+  | { readonly kind: 'prove'; readonly id: number }
 
 export type WorkerReply =
   | {
@@ -69,6 +70,8 @@ export type WorkerReply =
       readonly records: Uint8Array
     }
   | { readonly kind: 'upstream-health'; readonly id: number; readonly rows: UpstreamRow[] }
+  /** What the question that the worker asked itself was answered with. */
+  | { readonly kind: 'prove'; readonly id: number; readonly rcode: number }
 
 export interface CacheRow {
   readonly name: Uint8Array

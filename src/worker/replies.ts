@@ -7,10 +7,12 @@
  */
 import { EAGAIN } from '../linux/errno.ts'
 import { SendBatch } from '../linux/udp-batch.ts'
-import { type Arrival, CHANNEL_TCP } from '../pipeline/arrival.ts'
+import { type Arrival, CHANNEL_PROOF, CHANNEL_TCP } from '../pipeline/arrival.ts'
 import type { Replies } from '../pipeline/context.ts'
 import { type Counters, counterIndex } from '../pipeline/counters.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
+import { getU16 } from '../wire/bytes.ts'
+import { FLAGS_AT, MESSAGE_BYTES_MAX, RCODE_MASK } from '../wire/header.ts'
 import type { TcpServer } from './tcp-server.ts'
 
 const REPLIES_LOST = counterIndex('repliesLost')
@@ -24,6 +26,9 @@ export class SocketReplies implements Replies {
   readonly #fds: Int32Array
   #count = 0
   readonly #sockets: readonly ListenSocket[]
+  /** Where the answer to our own question is written, and who waits for its rcode. */
+  readonly #proof = new Uint8Array(MESSAGE_BYTES_MAX)
+  onProof: (rcode: number) => void = () => {}
   readonly #tcp: TcpServer
   readonly #counters: Counters
 
@@ -37,6 +42,12 @@ export class SocketReplies implements Replies {
   }
 
   open(arrival: Arrival): boolean {
+    if (arrival.channel === CHANNEL_PROOF) {
+      this.bytes = this.#proof
+      this.at = 0
+      this.limit = MESSAGE_BYTES_MAX
+      return true
+    }
     if (arrival.channel >= CHANNEL_TCP) {
       if (!this.#tcp.open(arrival.channel)) return false
       this.bytes = this.#tcp.bytes
@@ -52,6 +63,10 @@ export class SocketReplies implements Replies {
   }
 
   send(arrival: Arrival, length: number): void {
+    if (arrival.channel === CHANNEL_PROOF) {
+      this.onProof(getU16(this.#proof, FLAGS_AT) & RCODE_MASK)
+      return
+    }
     if (arrival.channel >= CHANNEL_TCP) {
       this.#tcp.send(arrival.channel, length)
       return

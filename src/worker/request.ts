@@ -23,7 +23,7 @@ export interface RequestParts {
   readonly now: () => number
 }
 
-/** Everything but 'sockets' and 'upstreams', which the loop takes itself. */
+/** Everything but 'sockets', 'upstreams' and 'prove', which the loop takes itself. */
 export function answerRequest(parts: RequestParts, request: WorkerRequest): WorkerReply {
   switch (request.kind) {
     case 'cache-list':

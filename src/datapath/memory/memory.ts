@@ -75,6 +75,11 @@ export class MemoryDatapath implements Driver {
     return Promise.resolve(grants)
   }
 
+  async readAlive(): Promise<number[]> {
+    const { nowMs } = this.#clock
+    return [...this.#alive].filter(([, endMs]) => endMs > nowMs).map(([place]) => place)
+  }
+
   revoke(grants: readonly GrantEntry[]): Promise<void> {
     for (const grant of grants) {
       for (let classIndex = 0; classIndex < CLASS_COUNT; classIndex++) {

@@ -17,6 +17,7 @@ import { parseAddress } from '../../identity/address.ts'
 import { NETLINK_NETFILTER, NetlinkSocket, nftGeneration } from '../../linux/netlink.ts'
 import type { Driver, GrantEntry } from '../driver.ts'
 import { type AddressPair, deleteConnections } from './conntrack.ts'
+import { readElements } from './elements.ts'
 import { TABLE } from './names.ts'
 import { ABOUT_CHAIN, planAbout, planTable } from './plan.ts'
 import { type ObservedTable, digestOf, readGrants, readTable } from './reader.ts'
@@ -90,6 +91,13 @@ export class NftablesDriver implements Driver, Disposable {
 
   readGrants(): Promise<GrantEntry[]> {
     return this.#inTurn(() => readGrants(this.#tools, this.#netlink))
+  }
+
+  readAlive(): Promise<number[]> {
+    return this.#inTurn(async () =>
+      // The key is a port: two bytes in network order, padded to four.
+      readElements(this.#netlink, 'alive').map(({ key }) => (key[0]! << 8) | key[1]!),
+    )
   }
 
   revoke(grants: readonly GrantEntry[]): Promise<void> {
