@@ -76,7 +76,9 @@ export function statusLines(output: StatusOutput): string[] {
   const isFine = output.degraded.length === 0
   const lines = [`${first.node}: ${isFine ? 'all is well' : 'DEGRADED'}`]
   for (const { process, code, message } of output.degraded) {
-    lines.push(`  ${process}: ${message} [${code}]`)
+    // What a process could not say itself begins with its name.
+    const isSaid = !message.startsWith(`${process} `)
+    lines.push(`  ${isSaid ? `${process}: ` : ''}${message} [${code}]`)
   }
   lines.push('', ...tableLines(PROCESS_COLUMNS, reports))
   lines.push('', ...tableLines(WORK_COLUMNS, reports))

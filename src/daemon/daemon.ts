@@ -436,17 +436,17 @@ export class Daemon implements DaemonView {
   /** The loop stood still: what changed meanwhile is known when the peer has told it. */
   #caughtUp(back: () => void): void {
     this.log.warn({ unexpected: true }, 'the data plane stood still; asking the peer what changed')
-    this.link
-      .catchUp({ want: 'changes' })
-      .then((outcome) => {
-        this.dataPlane.forgetGrants()
-        this.log.info({ outcome }, 'the data plane goes on')
-        back()
-      })
-      .catch((error: Error) => {
-        this.log.error({ error: error.message }, 'could not ask the peer what changed')
-        back()
-      })
+    void this.#catchUpWithPeer().finally(back)
+  }
+
+  async #catchUpWithPeer(): Promise<void> {
+    try {
+      const outcome = await this.link.catchUp({ want: 'changes' })
+      this.log.info({ outcome }, 'the data plane goes on')
+    } catch (error) {
+      this.log.error({ error: error as Error }, 'could not ask the peer what changed')
+    }
+    this.dataPlane.forgetGrants()
   }
 
   #encode(snapshot: Snapshot): Int32Array {

@@ -119,7 +119,7 @@ function grantsOpen(check: Check): void {
     const longest = Math.max(
       ...(await world.driver.readGrants()).map(({ remainingMs }) => remainingMs),
     )
-    const shouldMs = TIMEOUT_CLASS_SECONDS[LONG_CLASS]! * 1000
+    const shouldMs = TIMEOUT_CLASS_SECONDS[LONG_CLASS] * 1000
     assert.ok(longest > shouldMs - 3000 && longest <= shouldMs, `${longest} ms are left`)
   })
 

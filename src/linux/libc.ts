@@ -168,11 +168,6 @@ export const fchmod: (fd: number, mode: number) => number = program.func(
 /** int flock(int fd, int operation) — flock(2) */
 export const flock: (fd: number, operation: number) => number = program.func('int flock(int, int)')
 
-/** int poll(struct pollfd *fds, nfds_t nfds, int timeout) — poll(2) */
-export const poll: (fds: Address, count: number, timeoutMs: number) => number = program.func(
-  'int poll(uintptr_t, size_t, int)',
-)
-
 /** int epoll_create1(int flags) — epoll_create(2) */
 export const epoll_create1: (flags: number) => number = program.func('int epoll_create1(int)')
 

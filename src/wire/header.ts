@@ -55,7 +55,6 @@ export const RCODE_REFUSED = 5
 export const RCODE_BADVERS = 16
 
 export const CLASS_IN = 1
-export const CLASS_ANY = 255
 
 export const TYPE_A = 1
 export const TYPE_NS = 2
@@ -85,6 +84,5 @@ export const EDE_STALE_ANSWER = 3
 export const EDE_NOT_READY = 14
 export const EDE_BLOCKED = 15
 export const EDE_PROHIBITED = 18
-export const EDE_STALE_NXDOMAIN = 19
 export const EDE_NO_REACHABLE_AUTHORITY = 22
 export const EDE_NETWORK_ERROR = 23

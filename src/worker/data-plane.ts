@@ -180,7 +180,7 @@ export class DataPlane {
         clearTimeout(timer)
         resolve(reply as Extract<WorkerReply, { kind: K }>)
       })
-      this.#send({ ...request, id } as unknown as WorkerRequest)
+      this.#send({ ...request, id })
     })
   }
 

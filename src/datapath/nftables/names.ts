@@ -12,8 +12,8 @@ import type { PortRange } from '../../policy/snapshot.ts'
  * Counts up when a release would misread or break what the former one left in the kernel. It
  * stands in the table's name from 2 on, so that two releases work side by side during an upgrade.
  */
-export const TABLE_LAYOUT = 1
-export const TABLE = 'namegate'
+const TABLE_LAYOUT: number = 1
+export const TABLE = TABLE_LAYOUT === 1 ? 'namegate' : `namegate_${TABLE_LAYOUT}`
 
 /** How long one alive packet speaks for its worker, which sends one every 50 ms. */
 export const ALIVE_MS = 150

@@ -123,7 +123,7 @@ export class Prober {
   constructor(namespace: string | null) {
     const script = fileURLToPath(new URL('prober.ts', import.meta.url))
     const enter = namespace === null ? [] : ['ip', 'netns', 'exec', namespace]
-    const [program = '', ...words] = [...enter, process.execPath, script]
+    const [program, ...words] = [...enter, process.execPath, script]
     this.#child = spawn(program, words, { stdio: ['pipe', 'pipe', 'pipe'] })
     this.#child.stderr.pipe(process.stderr)
     createInterface({ input: this.#child.stdout }).on('line', (text) => {
