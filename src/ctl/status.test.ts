@@ -91,7 +91,7 @@ test('what is wrong comes first, with a code for alerts', () => {
   ])
   assert.deepEqual(statusLines(output).slice(0, 3), [
     'worker-1: DEGRADED',
-    '  agent: agent (/run/a.sock): it hangs [silent]',
+    '  agent (/run/a.sock): it hangs [silent]',
     '  proxy: the ruleset was changed by somebody else [kernel-differs]',
   ])
 })

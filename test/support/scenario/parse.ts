@@ -14,7 +14,8 @@
  * indented. An unknown word is a fault that names the nearest known one.
  *
  * WHAT IS THERE, before anything happens
- *     only in process: REASON
+ *     only in process: REASON         real sockets or a real kernel can't do it
+ *     not yet: REASON                 it must fail, until what it tells is built
  *     setting KEY VALUE               cache.maxTtl 60s · cache.minTtl · cache.maxNegativeTtl ·
  *                                     policy.mode audit · policy.denyResponse nxdomain ·
  *                                     clients.unknown closed
@@ -96,6 +97,7 @@ class Reader {
   readonly #lines: readonly string[]
   #line = 0
   #onlyInProcess: string | null = null
+  #notYet: string | null = null
   readonly #settings = new Map<SettingKey, string>()
   readonly #groups: ServerGroup[] = []
   readonly #clients: ScenarioClient[] = []
@@ -134,6 +136,7 @@ class Reader {
       file: this.#file,
       title,
       onlyInProcess: this.#onlyInProcess,
+      notYet: this.#notYet,
       settings: this.#settings,
       groups: this.#groups,
       clients: this.#clients,
@@ -169,6 +172,10 @@ class Reader {
         words.expect('in')
         words.expect('process:')
         this.#onlyInProcess = words.rest()
+        return
+      case 'not':
+        words.expect('yet:')
+        this.#notYet = words.rest()
         return
       case 'setting':
         this.#settings.set(words.oneOf(SETTING_KEYS), words.take())
@@ -390,6 +397,7 @@ class Reader {
 
 const KEYWORDS = [
   'only',
+  'not',
   'setting',
   'servers',
   'client',

@@ -11,6 +11,8 @@ export interface Scenario {
   readonly title: string
   /** Why it can't run over real sockets and a real kernel; null: it can. */
   readonly onlyInProcess: string | null
+  /** Why it can't pass yet; null: it must. One that passes although it says so is a failure. */
+  readonly notYet: string | null
   /** Keys and values of the configuration, as written there. */
   readonly settings: ReadonlyMap<SettingKey, string>
   /** Never empty: DEFAULT_SERVER for '.' if nothing is said. */

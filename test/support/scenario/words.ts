@@ -2,6 +2,9 @@
 import { nearestWord } from '../../../src/nearest.ts'
 import { durationMs } from '../clock.ts'
 
+/** Of a TTL, the largest number that there is. */
+const INTEGER_MAX = 0xffffffff
+
 export class Words {
   readonly fault: (message: string) => never
   readonly #words: readonly string[]
@@ -53,7 +56,8 @@ export class Words {
 
   integer(): number {
     const text = this.take()
-    return /^\d{1,9}$/.test(text) ? Number(text) : this.fault(`'${text}' is no number`)
+    const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN
+    return number <= INTEGER_MAX ? number : this.fault(`'${text}' is no number to ${INTEGER_MAX}`)
   }
 
   /** `30s`, `30 s`, `500 ms`. */
