@@ -182,7 +182,10 @@ function decodeQuestion(
   return {
     type: 'question',
     ...common,
-    name: nameText(bytes, nameAt, nameBytes),
+    name:
+      messageBytes === 0
+        ? nameText(bytes, nameAt, nameBytes)
+        : questionText(bytes, messageAt, messageAt + messageBytes),
     qtype: formatType(view.getUint16(FLOW_QTYPE, true)),
     qclass: view.getUint16(FLOW_QCLASS, true),
     durationUs: view.getUint32(FLOW_DURATION_US, true),
@@ -231,6 +234,14 @@ function readAnswer(bytes: Uint8Array, start: number, end: number): AnswerSummar
     at = next
   }
   return { rcode, addresses, cnames, types, ttlSeconds, isCut }
+}
+
+/** The name of the message's question in lower case, '' when it has none. */
+function questionText(bytes: Uint8Array, at: number, end: number): string {
+  if (end - at < HEADER_BYTES || getU16(bytes, at + QDCOUNT_AT) !== 1) return ''
+  const name = new Uint8Array(NAME_BYTES_MAX)
+  const length = readName(bytes, at, at + HEADER_BYTES, end, name, 0)
+  return length === BAD_NAME ? '' : formatName(name, 0, length)
 }
 
 /** '' for bytes that are no name: a record may have been written for a query that had none. */

@@ -19,7 +19,8 @@
  *     48  u16  question type
  *     50  u16  question class
  *     52  u32  microseconds from question to answer
- *     56  u16  name bytes      question name, wire form, lower case; 0 for connections
+ *     56  u16  name bytes      question name, wire form, lower case; 0 for connections, and when
+ *                              a message is there, whose question says it
  *     58  u16  message bytes   the answer as sent, cut at MESSAGE_BYTES_MAX; 0 when none was
  *     60  u32  interface       index of the interface it came in by, 0 unknown
  *     64       name, then message

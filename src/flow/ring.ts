@@ -46,7 +46,8 @@ export function ringBytes(capacityWords: number): number {
 abstract class RingEnd {
   /** The ring's own memory as bytes: bodies are read and written here, at the offset returned. */
   readonly bytes: Uint8Array
-  protected readonly words: Int32Array
+  /** The same as words; a body begins at a whole word. */
+  readonly words: Int32Array
   protected readonly capacity: number
 
   /** @param words  ringBytes() of memory, zeroed before the first use; shared by both ends */

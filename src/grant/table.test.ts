@@ -104,7 +104,9 @@ test('the table never says in force for longer than was noted', () => {
     address: fc.integer({ min: 1, max: 40 }).map((host) => `192.0.2.${host}`),
     portSet: fc.constantFrom(1, 2, 4095),
   })
-  const operations = fc.array(fc.tuple(grants, fc.integer({ min: 1, max: 100 })), { maxLength: 200 })
+  const operations = fc.array(fc.tuple(grants, fc.integer({ min: 1, max: 100 })), {
+    maxLength: 200,
+  })
   fc.assert(
     fc.property(operations, (notes) => {
       const table = new GrantTable(32)

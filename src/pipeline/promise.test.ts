@@ -101,7 +101,7 @@ const changes = fc
     }
   })
 const faults: fc.Arbitrary<ServerFault> = fc.oneof(
-  fc.constant<ServerFault>({ kind: 'none' }),
+  { weight: 5, arbitrary: fc.constant<ServerFault>({ kind: 'none' }) },
   fc.constant<ServerFault>({ kind: 'drops', count: 1 }),
   fc.constant<ServerFault>({ kind: 'says', rcode: RCODE_SERVFAIL }),
   fc.constant<ServerFault>({ kind: 'delays', ms: 700 }),
@@ -130,12 +130,9 @@ const operations: fc.Arbitrary<Operation> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc
-      .constantFrom<KernelState>(
-        'takes grants',
-        'takes grants',
-        'refuses grants',
-        'is full',
-        'vanishes',
+      .oneof(
+        { weight: 3, arbitrary: fc.constant<KernelState>('takes grants') },
+        fc.constantFrom<KernelState>('refuses grants', 'is full', 'vanishes'),
       )
       .map((state): Operation => ({ kind: 'kernel', state })),
   },

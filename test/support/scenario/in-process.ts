@@ -108,6 +108,7 @@ export class InProcessWorld implements World {
   readonly #exchanges = new Map<number, OwnExchange>()
   #documents: PolicyDocument[] = []
   #nextPort = 20_000
+  #isKernelGone = false
   /** Replies to hold against the promise: reading the kernel is asynchronous. */
   #unchecked: Promise<void>[] = []
 
@@ -202,8 +203,10 @@ export class InProcessWorld implements World {
   }
 
   setKernel(state: KernelState): Promise<void> {
-    if (state === 'vanishes') this.datapath.vanish()
-    else {
+    if (state === 'vanishes') {
+      this.datapath.vanish()
+      this.#isKernelGone = true
+    } else {
       this.datapath.fault =
         state === 'is full' ? 'full' : state === 'refuses grants' ? 'failing' : 'none'
     }
@@ -327,13 +330,10 @@ export class InProcessWorld implements World {
   }
 
   #lookAtKernel(): void {
-    const ruleset = compileRuleset(this.snapshot, this.#facts())
-    // Both are synchronous in memory: the promises are done when they are returned.
-    void this.datapath.verify(ruleset).then(async (state) => {
-      if (state === 'same') return
-      await this.datapath.apply(ruleset)
-      this.#pipeline.forgetGrants()
-    })
+    if (!this.#isKernelGone) return
+    this.#isKernelGone = false
+    void this.datapath.apply(compileRuleset(this.snapshot, this.#facts()))
+    this.#pipeline.forgetGrants()
   }
 
   #facts(): Facts {

@@ -50,8 +50,7 @@
  *     server A was asked NAME N times [over tcp|udp]    since the beginning
  */
 import { VERDICTS } from '../../../src/flow/decode.ts'
-import { reasonOfId } from '../../../src/flow/reason.ts'
-import { REASONS } from '../../../src/flow/reason.ts'
+import { REASONS, reasonOfId } from '../../../src/flow/reason.ts'
 import { canonicalAddress } from '../../../src/identity/address.ts'
 import { nearestWord } from '../../../src/nearest.ts'
 import { RCODE_NOERROR } from '../../../src/wire/header.ts'
@@ -84,7 +83,7 @@ export class ScenarioError extends Error {
 
 const DEFAULT_TTL_SECONDS = 300
 const DEFAULT_EDNS_BYTES = 1232
-/** What an error in a scenario without `always` means. */
+/** A server that drops without a number drops for good. */
 const MANY = Number.MAX_SAFE_INTEGER
 
 /** Throws ScenarioError: 'FILE:LINE: what is wrong'. */
@@ -259,6 +258,7 @@ class Reader {
   /** The lines below that are indented further than `line`, as they are. */
   #block(line: string): string {
     const indent = line.search(/\S/)
+    const start = this.#line
     const block: string[] = []
     while (this.#line + 1 < this.#lines.length) {
       const next = this.#lines[this.#line + 1]!
@@ -266,7 +266,10 @@ class Reader {
       block.push(next)
       this.#line++
     }
-    if (block.every((text) => text.trim() === '')) this.#fault('a policy is indented below it')
+    if (block.every((text) => text.trim() === '')) {
+      this.#line = start
+      this.#fault('a policy is indented below it')
+    }
     const depth = Math.min(
       ...block.filter((text) => text.trim() !== '').map((text) => text.search(/\S/)),
     )
