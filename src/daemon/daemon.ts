@@ -17,7 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/load.ts'
 import { NftablesDriver } from '../datapath/nftables/driver.ts'
 import { probeNftables } from '../datapath/nftables/probe.ts'
-import { RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
+import { FLOW_BYTES_MAX, RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
 import { findUnjustified } from '../grant/revocation.ts'
 import { NflogListener } from '../linux/nflog.ts'
 import { lockFile, monotonicMs } from '../linux/process.ts'
@@ -65,8 +65,6 @@ const SOCKETS_LOCK_MS = 5000
 const LOCK_LOOK_MS = 50
 const TELL_MS = 20
 const TELL_BYTES = 64 * 1024
-/** Flows that a peer gets when it has none: what was decided while it was away. */
-const OWN_FLOWS_BYTES = 2 << 20
 
 const NO_POLICY: Snapshot = {
   layout: SNAPSHOT_LAYOUT,
@@ -99,8 +97,6 @@ export class Daemon implements DaemonView {
   onPeerSnapshot: (snapshot: Snapshot) => Promise<void> = async () => {}
 
   readonly #driver: NftablesDriver | null
-  /** What this process decided itself; the peer is told of it. */
-  readonly #ownFlows = new FlowHistory(OWN_FLOWS_BYTES)
   readonly #learned = new FrameBuffer(TELL_BYTES)
   readonly #lastPolicy: LastPolicy
   #snapshotText = ''
@@ -137,7 +133,9 @@ export class Daemon implements DaemonView {
       ownerMark: marks?.owners[place] ?? 0,
       grants: marks === null ? null : { place, mark: marks.write },
     })
-    this.dataPlane.onRecord = (kind, bytes, at, length) => this.#record(kind, bytes, at, length)
+    this.dataPlane.onFlows = (words, at, length, count) =>
+      this.history.appendRun(words, at, length, count)
+    this.dataPlane.onAnswer = (bytes, at, length) => this.#learn(bytes, at, length)
     this.dataPlane.onAway = (back) => this.#caughtUp(back)
     this.#driver = intercept === null ? null : new NftablesDriver()
     this.structure =
@@ -262,7 +260,7 @@ export class Daemon implements DaemonView {
       handlersOf(this),
     )
     this.upstreams.watch((table) => this.dataPlane.useUpstreams(table))
-    this.link.streamFlows(new FlowsForPeer(this.history, this.#ownFlows))
+    this.link.streamFlows(new FlowsForPeer(this.history))
     this.#timers.push(setInterval(() => this.#tellAnswers(), TELL_MS))
     this.log.info(
       {
@@ -363,18 +361,15 @@ export class Daemon implements DaemonView {
     const group = nflogGroup(intercept, PLACES[this.role])
     this.#nflog = new NflogListener(group, (packet) => {
       const flow = flowOfDenial(packet, Date.now())
-      if (flow !== null) this.history.append(flow, 0, flow.length)
+      // The peer has a group of its own and hears of it from the kernel.
+      if (flow !== null) this.history.append(flow, 0, flow.length, true)
     })
   }
 
-  #record(kind: number, bytes: Uint8Array, at: number, length: number): void {
-    if (kind === RECORD_FLOW) {
-      this.history.append(bytes, at, length)
-      this.#ownFlows.append(bytes, at, length)
-    } else if (kind === RECORD_LEARNED && !this.#learned.add(bytes, at, length)) {
-      this.#tellAnswers()
-      this.#learned.add(bytes, at, length)
-    }
+  #learn(bytes: Uint8Array, at: number, length: number): void {
+    if (this.#learned.add(bytes, at, length)) return
+    this.#tellAnswers()
+    this.#learned.add(bytes, at, length)
   }
 
   #tellAnswers(): void {
@@ -383,8 +378,10 @@ export class Daemon implements DaemonView {
 
   #takeRecords(kind: number, frames: Uint8Array): void {
     eachFrame(frames, (bytes, at, length) => {
-      if (kind === RECORD_FLOW) this.history.append(bytes, at, length)
-      else if (kind === RECORD_LEARNED) {
+      if (kind === RECORD_FLOW) {
+        // A longer one is of another release, which knows fields that we do not.
+        if (length <= FLOW_BYTES_MAX) this.history.append(bytes, at, length, true)
+      } else if (kind === RECORD_LEARNED) {
         this.dataPlane.give(RECORD_LEARNED, bytes.subarray(at, at + length))
       }
     })

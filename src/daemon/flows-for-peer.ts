@@ -10,39 +10,28 @@ import { FrameBuffer } from './frames.ts'
 const PIECE_BYTES = 64 * 1024
 
 export class FlowsForPeer implements FlowSource {
-  readonly #all: FlowHistory
-  readonly #own: FlowHistory
+  readonly #history: FlowHistory
   readonly #frames = new FrameBuffer(PIECE_BYTES)
   #cursor: HistoryCursor
-  /** While a new peer is told of the past: where that ends. */
+  /** Up to here a new peer is told everything, what its predecessor decided too. */
   #pastEnd = 0
-  #ownFrom = 0
 
-  constructor(all: FlowHistory, own: FlowHistory) {
-    this.#all = all
-    this.#own = own
-    this.#cursor = own.cursor(0)
+  constructor(history: FlowHistory) {
+    this.#history = history
+    this.#cursor = history.cursor(history.end)
   }
 
   next(): Uint8Array | null {
-    while (this.#frames.hasRoom(FLOW_BYTES_MAX) && this.#advance()) {
-      const { bytes, recordAt, recordBytes } = this.#cursor
-      this.#frames.add(bytes, recordAt, recordBytes)
+    const cursor = this.#cursor
+    while (this.#frames.hasRoom(FLOW_BYTES_MAX) && cursor.next()) {
+      if (cursor.isForeign && cursor.sequence > this.#pastEnd) continue
+      this.#frames.add(cursor.bytes, cursor.recordAt, cursor.recordBytes)
     }
     return this.#frames.isEmpty ? null : this.#frames.take()
   }
 
   rewind(): void {
-    this.#cursor = this.#all.cursor(0)
-    this.#pastEnd = this.#all.end
-    this.#ownFrom = this.#own.end
-  }
-
-  #advance(): boolean {
-    if (this.#pastEnd > 0 && this.#cursor.sequence >= this.#pastEnd) {
-      this.#pastEnd = 0
-      this.#cursor = this.#own.cursor(this.#ownFrom)
-    }
-    return this.#cursor.next()
+    this.#cursor = this.#history.cursor(0)
+    this.#pastEnd = this.#history.end
   }
 }

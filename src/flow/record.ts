@@ -71,5 +71,7 @@ export const FLAG_SHARED = 4
 
 /** Ring record kinds (flow/ring.ts). */
 export const RECORD_FLOW = 1
+/** A flow that the peer decided, as it lies in the history; no ring carries it. */
+export const RECORD_FOREIGN_FLOW = 3
 /** An answer learned, for the peer's cache: cache/learned.ts. */
 export const RECORD_LEARNED = 2

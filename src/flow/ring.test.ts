@@ -195,3 +195,39 @@ allocatesNothing('writing and reading a record allocates nothing', () => {
     return first
   }
 })
+
+test('a run is all that lies one behind the other of one kind, and the rest comes after it', () => {
+  const words = new Int32Array(4 + 64)
+  const writer = new RingWriter(words)
+  const reader = new RingReader(words)
+  const kinds = [1, 1, 1, 2, 1, 1, 2, 2, 1, 1, 1, 1]
+  const seen: number[] = []
+  let sent = 0
+  const read = (): void => {
+    while (reader.nextRun(16)) {
+      assert.ok(reader.runWords <= 16)
+      let at = reader.runAt
+      for (let index = 0; index < reader.runCount; index++) {
+        assert.equal(reader.words[at]! >>> 24, reader.kind)
+        seen.push(reader.words[at + 1]!)
+        at += 1 + (((reader.words[at]! & 0xffffff) + 3) >>> 2)
+      }
+      assert.equal(at, reader.runAt + reader.runWords)
+      reader.release()
+    }
+  }
+  for (let round = 0; round < 40; round++) {
+    for (const kind of kinds) {
+      const at = writer.reserve(kind, 4 + (sent % 9))
+      assert.notEqual(at, -1)
+      writer.words[at >> 2] = sent++
+      writer.commit()
+      if (sent % 5 === 0) read()
+    }
+  }
+  read()
+  assert.deepEqual(
+    seen,
+    Array.from({ length: sent }, (_, index) => index),
+  )
+})

@@ -127,7 +127,41 @@ export class RingReader extends RingEnd {
     }
   }
 
-  /** Gives the record's room back to the writer. */
+  /** What `nextRun` found: where it begins (a header), how long it is, how many records. */
+  runAt = 0
+  runWords = 0
+  runCount = 0
+
+  /**
+   * Moves to the next record and all of its kind that lie right behind it, up to `wordsMax` words
+   * (one record may be longer); false when nothing waits. They stay valid until `release`.
+   */
+  nextRun(wordsMax: number): boolean {
+    if (!this.next()) return false
+    const words = this.words
+    const head = Atomics.load(words, HEAD)
+    const kind = this.kind
+    const first = (this.bodyAt >>> 2) - 1
+    let end = this.#end
+    let length = 1 + ((this.bodyBytes + 3) >>> 2)
+    let count = 1
+    // At the ring's end the stream goes on at its beginning: another run.
+    while (end !== head && (end & (this.capacity - 1)) !== 0) {
+      const header = words[HEADER_WORDS + (end & (this.capacity - 1))]!
+      const next = 1 + (((header & 0xffffff) + 3) >>> 2)
+      if (header >>> 24 !== kind || length + next > wordsMax) break
+      end = (end + next) | 0
+      length += next
+      count++
+    }
+    this.#end = end
+    this.runAt = first
+    this.runWords = length
+    this.runCount = count
+    return true
+  }
+
+  /** Gives the room of the record, or run, back to the writer. */
   release(): void {
     Atomics.store(this.words, TAIL, this.#end)
   }

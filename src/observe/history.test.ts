@@ -96,3 +96,18 @@ test('whatever sizes come, cursors anywhere see every record once and in order',
     { numRuns: 300 },
   )
 })
+
+test('a run out of a ring is taken over whole, and what the peer decided is known as such', () => {
+  const history = new FlowHistory()
+  const ring = Int32Array.of(0, 0, (1 << 24) | 8, 11, 12, (1 << 24) | 4, 21, 0)
+  history.appendRun(ring, 2, 5, 2)
+  history.append(new Uint8Array(5), 0, 5, true)
+  const cursor = history.cursor(0)
+  const seen: [number, boolean][] = []
+  while (cursor.next()) seen.push([cursor.recordBytes, cursor.isForeign])
+  assert.deepEqual(seen, [
+    [8, false],
+    [4, false],
+    [5, true],
+  ])
+})

@@ -5,21 +5,27 @@
  * that the kernel dropped; `observe` and `explain` read. It keeps bytes and not objects: some
  * 25,000 flows in 4 MiB, and nothing for the garbage collector to walk.
  *
- * Records lie in CHUNK_COUNT chunks one behind the other, each as a u32 of length and its bytes;
- * when the last chunk is full the oldest is emptied and used again. A reader is a cursor: it holds
+ * Records lie in CHUNK_COUNT chunks one behind the other, in the form that they have in the ring
+ * (flow/ring.ts: a header word of kind and length, then the body in whole words), so that what the
+ * worker wrote is taken over by one copy for many records. When the last chunk is full the oldest
+ * is emptied and used again. A reader is a cursor: it holds
  * no records and nobody waits for it. One that is overtaken goes on at the oldest record there is
  * and knows how many it lost.
  */
 import { assert } from '../assert.ts'
+import { RECORD_FLOW, RECORD_FOREIGN_FLOW } from '../flow/record.ts'
 
 export const HISTORY_BYTES = 4 << 20
+/** What appendRun takes at once: far less than a chunk, so that little of one is wasted. */
+export const HISTORY_RUN_WORDS = 2048
 const CHUNK_COUNT = 16
-const LENGTH_BYTES = 4
+const LENGTH_MASK = 0xffffff
+const KIND_SHIFT = 24
 
 interface Chunk {
   readonly bytes: Uint8Array
-  readonly view: DataView
-  /** Bytes in use. */
+  readonly words: Int32Array
+  /** Words in use. */
   used: number
   /** Sequence number of its first record. */
   first: number
@@ -27,14 +33,14 @@ interface Chunk {
 }
 
 export class FlowHistory {
-  readonly #chunkBytes: number
+  readonly #chunkWords: number
   /** Oldest first; at least one. */
   readonly #chunks: Chunk[]
   #waiting: (() => void)[] = []
 
   constructor(bytes: number = HISTORY_BYTES) {
-    this.#chunkBytes = Math.floor(bytes / CHUNK_COUNT)
-    this.#chunks = [newChunk(this.#chunkBytes, 0)]
+    this.#chunkWords = Math.floor(bytes / CHUNK_COUNT / 4)
+    this.#chunks = [newChunk(this.#chunkWords, 0)]
   }
 
   /** Sequence number of the next record; also how many were ever appended. */
@@ -48,16 +54,29 @@ export class FlowHistory {
     return this.#chunks[0]!.first
   }
 
-  /** Appends a copy of the `length` bytes at `at`. */
-  append(bytes: Uint8Array, at: number, length: number): void {
-    const needed = LENGTH_BYTES + length
-    assert(needed <= this.#chunkBytes, 'a flow record is far smaller than a chunk')
-    let chunk = this.#chunks.at(-1)!
-    if (chunk.used + needed > this.#chunkBytes) chunk = this.#nextChunk()
-    chunk.view.setUint32(chunk.used, length)
-    chunk.bytes.set(bytes.subarray(at, at + length), chunk.used + LENGTH_BYTES)
-    chunk.used += needed
+  /**
+   * Appends a copy of the `length` bytes at `at`.
+   * @param isForeign  the peer decided it, so it need not be told of it
+   */
+  append(bytes: Uint8Array, at: number, length: number, isForeign = false): void {
+    const chunk = this.#chunkFor(1 + ((length + 3) >>> 2))
+    const kind = isForeign ? RECORD_FOREIGN_FLOW : RECORD_FLOW
+    chunk.words[chunk.used] = (kind << KIND_SHIFT) | length
+    chunk.bytes.set(bytes.subarray(at, at + length), (chunk.used + 1) * 4)
+    chunk.used += 1 + ((length + 3) >>> 2)
     chunk.count++
+    if (this.#waiting.length > 0) this.#wake()
+  }
+
+  /**
+   * Appends `count` records that lie one behind the other in a ring: `length` words from word `at`.
+   * @param length  at most HISTORY_RUN_WORDS
+   */
+  appendRun(words: Int32Array, at: number, length: number, count: number): void {
+    const chunk = this.#chunkFor(length)
+    chunk.words.set(words.subarray(at, at + length), chunk.used)
+    chunk.used += length
+    chunk.count += count
     if (this.#waiting.length > 0) this.#wake()
   }
 
@@ -82,15 +101,13 @@ export class FlowHistory {
   }
 
   /**
-   * Where record `sequence` lies: its chunk and the offset of its length. Chunks are walked from
+   * Where record `sequence` lies: its chunk and the word of its header. Chunks are walked from
    * their first record, so a cursor remembers where it was and asks only when it must.
    */
   find(sequence: number): { chunk: Chunk; at: number } {
     const chunk = this.#chunks.findLast((candidate) => candidate.first <= sequence)!
     let at = 0
-    for (let index = chunk.first; index < sequence; index++) {
-      at += LENGTH_BYTES + chunk.view.getUint32(at)
-    }
+    for (let index = chunk.first; index < sequence; index++) at += wordsOf(chunk.words[at]!)
     return { chunk, at }
   }
 
@@ -99,10 +116,16 @@ export class FlowHistory {
     return this.#chunks.map((chunk) => chunk.first).reverse()
   }
 
+  #chunkFor(words: number): Chunk {
+    assert(words <= this.#chunkWords, 'what is appended is far smaller than a chunk')
+    const chunk = this.#chunks.at(-1)!
+    return chunk.used + words > this.#chunkWords ? this.#nextChunk() : chunk
+  }
+
   #nextChunk(): Chunk {
     const first = this.end
     if (this.#chunks.length < CHUNK_COUNT) {
-      this.#chunks.push(newChunk(this.#chunkBytes, first))
+      this.#chunks.push(newChunk(this.#chunkWords, first))
     } else {
       const oldest = this.#chunks.shift()!
       this.#chunks.push({ ...oldest, used: 0, first, count: 0 })
@@ -120,6 +143,8 @@ export class HistoryCursor {
   bytes: Uint8Array = new Uint8Array(0)
   recordAt = 0
   recordBytes = 0
+  /** The peer decided it. */
+  isForeign = false
   /** Records that were overwritten before this cursor came to them. */
   lost = 0
   readonly #history: FlowHistory
@@ -147,10 +172,12 @@ export class HistoryCursor {
     const place = this.#locate()
     const { chunk } = place
     this.bytes = chunk.bytes
-    this.recordBytes = chunk.view.getUint32(place.at)
-    this.recordAt = place.at + LENGTH_BYTES
+    const header = chunk.words[place.at]!
+    this.recordBytes = header & LENGTH_MASK
+    this.recordAt = (place.at + 1) * 4
+    this.isForeign = header >>> KIND_SHIFT === RECORD_FOREIGN_FLOW
     this.#sequence++
-    place.at += LENGTH_BYTES + this.recordBytes
+    place.at += wordsOf(header)
     return true
   }
 
@@ -163,7 +190,12 @@ export class HistoryCursor {
   }
 }
 
-function newChunk(bytes: number, first: number): Chunk {
-  const memory = new Uint8Array(bytes)
-  return { bytes: memory, view: new DataView(memory.buffer), used: 0, first, count: 0 }
+function newChunk(words: number, first: number): Chunk {
+  const memory = new Int32Array(words)
+  return { bytes: new Uint8Array(memory.buffer), words: memory, used: 0, first, count: 0 }
+}
+
+/** Words of a record, its header included. */
+function wordsOf(header: number): number {
+  return 1 + (((header & LENGTH_MASK) + 3) >>> 2)
 }

@@ -6,10 +6,12 @@
  * worker/message.ts; nothing in it waits for the worker but the promises that say so.
  */
 import { Worker } from 'node:worker_threads'
+import { RECORD_FLOW } from '../flow/record.ts'
 import { bodyBytesMax, RingReader, ringBytes, RingWriter } from '../flow/ring.ts'
 import { EventFd } from '../linux/eventfd.ts'
 import { exitNow, monotonicMs, writeStderr } from '../linux/process.ts'
 import { Region } from '../linux/region.ts'
+import { HISTORY_RUN_WORDS } from '../observe/history.ts'
 import { COUNTERS, type CounterName } from '../pipeline/counters.ts'
 import {
   AWAY,
@@ -60,8 +62,10 @@ export type DataPlaneOptions = Omit<
   readonly entry: URL
 }
 
-/** One record of the worker; the bytes are the ring's, valid during the call. */
-export type TakeRecord = (kind: number, bytes: Uint8Array, at: number, length: number) => void
+/** Flows of the worker, records one behind the other in the ring's words, valid during the call. */
+export type TakeFlows = (words: Int32Array, at: number, length: number, count: number) => void
+/** One learned answer; the bytes are the ring's, valid during the call. */
+export type TakeAnswer = (bytes: Uint8Array, at: number, length: number) => void
 
 type WithoutId<T> = T extends { readonly id: number } ? Omit<T, 'id'> : never
 type Ask = WithoutId<Exclude<WorkerRequest, { kind: 'sockets' | 'upstreams' }>>
@@ -82,8 +86,9 @@ export class DataPlane {
   #awaySeen = 0
   #waiters: { isDone: () => boolean; resolve: () => void }[] = []
 
-  /** Called with every record; set once, before the first of them. */
-  onRecord: TakeRecord = () => {}
+  /** Called with what the worker records; set once, before the first of it. */
+  onFlows: TakeFlows = () => {}
+  onAnswer: TakeAnswer = () => {}
   /**
    * Called when the loop stood still for too long: find out what changed meanwhile, then call
    * `back`. Until then no query is answered here.
@@ -227,11 +232,7 @@ export class DataPlane {
     if (!this.#watchdog.look(monotonicMs())) {
       fail(`the data plane was silent for ${SILENT_MS} ms`)
     }
-    while (this.#reader.next()) {
-      const { kind, bytes, bodyAt, bodyBytes } = this.#reader
-      this.onRecord(kind, bytes, bodyAt, bodyBytes)
-      this.#reader.release()
-    }
+    this.#readRecords()
     const away = this.#word(AWAY)
     if (away !== this.#awaySeen && this.#word(STATE) === STATE_AWAY) {
       this.#awaySeen = away
@@ -245,6 +246,22 @@ export class DataPlane {
       resolve()
       return false
     })
+  }
+
+  #readRecords(): void {
+    const reader = this.#reader
+    while (reader.nextRun(HISTORY_RUN_WORDS)) {
+      if (reader.kind === RECORD_FLOW) {
+        this.onFlows(reader.words, reader.runAt, reader.runWords, reader.runCount)
+      } else {
+        for (let word = reader.runAt; word < reader.runAt + reader.runWords; ) {
+          const bytes = reader.words[word]! & 0xffffff
+          this.onAnswer(reader.bytes, (word + 1) * 4, bytes)
+          word += 1 + ((bytes + 3) >>> 2)
+        }
+      }
+      reader.release()
+    }
   }
 
   #until(isDone: () => boolean): Promise<void> {

@@ -1,0 +1,215 @@
+import assert from 'node:assert/strict'
+import { allocatesNothing } from '../../test/support/allocation.ts'
+import { clientsFile, policyOfRule } from '../../test/support/scenario/policy-text.ts'
+import { AnswerCache } from '../cache/cache.ts'
+import { LearnedCodec } from '../cache/learned.ts'
+import type { GrantWriter } from '../datapath/driver.ts'
+import { RingReader, ringBytes, RingWriter } from '../flow/ring.ts'
+import { GrantTable } from '../grant/table.ts'
+import { parseAddress } from '../identity/address.ts'
+import { compileSnapshot } from '../policy/compile.ts'
+import { readClients } from '../policy/sources/clients.ts'
+import { readPolicies } from '../policy/sources/policies.ts'
+import { encodeTable } from '../policy/table-encode.ts'
+import { NO_STAND_INS } from '../policy/stand-ins.ts'
+import { PolicyTable } from '../policy/table.ts'
+import type { Transport } from '../upstream/transport.ts'
+import { ANSWER_OK, Answer, parseAnswer } from '../wire/answer.ts'
+import { FLAG_QR, FLAG_RD } from '../wire/header.ts'
+import { buildMessage } from '../wire/message.ts'
+import type { Replies } from './context.ts'
+import { COUNTER_COUNT, Counters, counterIndex } from './counters.ts'
+import { Pipeline } from './pipeline.ts'
+
+const CLIENT = '10.0.0.7'
+const SERVER = '10.96.0.10'
+const NOW_MS = 1000
+
+/** Replies into one place, counted. */
+class CountedReplies implements Replies {
+  readonly bytes = new Uint8Array(8192)
+  readonly at = 16
+  readonly limit = 4096
+  count = 0
+
+  open(): boolean {
+    return true
+  }
+
+  send(): void {
+    this.count++
+  }
+}
+
+/** A kernel that takes everything. */
+class CountedWriter implements GrantWriter {
+  readonly capacity = 64
+  written = 0
+  #count = 0
+
+  push(): number {
+    return this.#count++
+  }
+
+  flush(): number {
+    this.written += this.#count
+    this.#count = 0
+    return 0
+  }
+
+  isInForce(): boolean {
+    return true
+  }
+
+  refreshAlive(): void {}
+}
+
+/** One group, whose answer is given by hand. */
+class HeldTransport implements Transport {
+  flight = -1
+
+  route(): number {
+    return 0
+  }
+
+  groupId(): number {
+    return 0
+  }
+
+  groupOfId(): number {
+    return 0
+  }
+
+  ask(flight: number): void {
+    this.flight = flight
+  }
+}
+
+function makePolicy(): PolicyTable {
+  const rule = policyOfRule('team=web may reach *.example.com on 443/tcp', 1, (message) =>
+    assert.fail(message),
+  )
+  const text = clientsFile([{ addresses: [CLIENT], labels: { team: 'web' } }], () => 'veth0')
+  const snapshot = compileSnapshot({
+    inventory: readClients(text, 'clients.yaml', null).inventory,
+    policies: readPolicies([{ file: 'policy.yaml', text: rule }], []),
+    nodeAddresses: [],
+    formerPortSets: [],
+    revision: 1,
+    mode: 'enforce',
+    denyResponse: 'refused',
+    unknown: 'open',
+  })
+  const policy = new PolicyTable()
+  policy.open(encodeTable(snapshot, { standIns: NO_STAND_INS, interfaceIndexes: new Map() }))
+  return policy
+}
+
+function makePipeline() {
+  const cache = new AnswerCache({ bytes: 1 << 20 })
+  const replies = new CountedReplies()
+  const writer = new CountedWriter()
+  const transport = new HeldTransport()
+  const ring = new Int32Array(ringBytes(1 << 12) / 4)
+  const counterWords = new Int32Array(COUNTER_COUNT)
+  const pipeline = new Pipeline(
+    {
+      cache,
+      learned: new LearnedCodec(cache),
+      replies,
+      transport,
+      grantWriter: writer,
+      grants: new GrantTable(1024),
+      records: new RingWriter(ring),
+      counters: new Counters(counterWords),
+    },
+    makePolicy(),
+    {
+      slotsMax: 4,
+      flightsMax: 4,
+      maxTtlSeconds: 3600,
+      minTtlSeconds: 0,
+      maxNegativeTtlSeconds: 30,
+      nameSeed: 0x5eed,
+      epochMs: Date.UTC(2030, 0, 2),
+    },
+  )
+  const { arrival } = pipeline
+  arrival.isIntercepted = true
+  arrival.addresses = Uint8Array.from([...parseAddress(CLIENT)!, ...parseAddress(SERVER)!])
+  arrival.destinationAt = 4
+  arrival.sourcePort = 50_000
+  arrival.destinationPort = 53
+  const drain = new RingReader(ring)
+  return { pipeline, replies, writer, transport, counterWords, drain }
+}
+
+/** Takes one record out of the ring. */
+function assertFlow(drain: RingReader): void {
+  assert(drain.next(), 'a query ends in a flow')
+  drain.release()
+}
+
+/** Has the question asked and answered once, so that the cache and the grant table know it. */
+function warm(parts: ReturnType<typeof makePipeline>, question: string, answers: string[]) {
+  const { pipeline, transport } = parts
+  const query = buildMessage({ id: 1, flags: FLAG_RD, question, edns: {} })
+  pipeline.take(query, 0, query.length, NOW_MS)
+  const bytes = buildMessage({ id: 1, flags: FLAG_QR, question, answers, edns: {} })
+  const answer = new Answer()
+  const questionBytes = query.length - 12 - 11
+  assert.equal(parseAnswer(bytes, 0, bytes.length, query, 12, questionBytes, answer), ANSWER_OK)
+  pipeline.arrived(transport.flight, bytes, 0, answer, NOW_MS)
+  return query
+}
+
+allocatesNothing('a cached answer with policy, grants and flow allocates nothing', () => {
+  const parts = makePipeline()
+  const { pipeline, replies, writer, counterWords, drain } = parts
+  const query = warm(parts, 'api.example.com. A', [
+    'api.example.com. 300 CNAME front.example.net.',
+    'front.example.net. 300 A 192.0.2.10',
+    'front.example.net. 300 A 192.0.2.11',
+  ])
+  const take = (call: number): void => {
+    pipeline.take(query, 0, query.length, NOW_MS + (call % 60_000))
+    assertFlow(drain)
+  }
+  assertFlow(drain)
+  take(59_999)
+  const counted = ['answersCached', 'answersUpstream', 'grantsWritten'] as const
+  assert.deepEqual(
+    counted.map((name) => counterWords[counterIndex(name)]),
+    [1, 1, 2],
+  )
+  assert.deepEqual([writer.written, replies.count], [2, 2])
+  return take
+})
+
+allocatesNothing('a denied question allocates nothing', () => {
+  const { pipeline, drain } = makePipeline()
+  const question = 'www.example.net. A'
+  const query = buildMessage({ id: 1, flags: FLAG_RD, question, edns: {} })
+  return (call) => {
+    pipeline.take(query, 0, query.length, NOW_MS + call)
+    assertFlow(drain)
+  }
+})
+
+allocatesNothing('a question that is asked, answered and granted allocates nothing', () => {
+  const parts = makePipeline()
+  const { pipeline, transport, drain } = parts
+  const question = 'api.example.com. A'
+  const answers = ['api.example.com. 0 A 192.0.2.10', 'api.example.com. 0 A 192.0.2.11']
+  const query = warm(parts, question, answers)
+  const bytes = buildMessage({ id: 1, flags: FLAG_QR, question, answers })
+  const answer = new Answer()
+  assert.equal(parseAnswer(bytes, 0, bytes.length, query, 12, query.length - 23, answer), ANSWER_OK)
+  assertFlow(drain)
+  return (call) => {
+    const nowMs = NOW_MS + call * 20
+    pipeline.take(query, 0, query.length, nowMs)
+    pipeline.arrived(transport.flight, bytes, 0, answer, nowMs)
+    assertFlow(drain)
+  }
+})

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { allocatesNothing } from '../../test/support/allocation.ts'
+import { FLAG_AD, FLAG_CD, FLAG_RD } from '../wire/header.ts'
+import { buildMessage } from '../wire/message.ts'
+import { formatName } from '../wire/text.ts'
+import { Arrival, CHANNEL_TCP } from './arrival.ts'
+import { NO_SLOT, SlotTable } from './slot.ts'
+
+const SEED = 0x5eed
+
+/** An arrival of a query, somewhere in a buffer that is used again. */
+function arrive(message: Uint8Array, client = 7): { arrival: Arrival; forget: () => void } {
+  const packet = new Uint8Array(1024)
+  packet.set(message, 100)
+  const addresses = Uint8Array.from({ length: 64 }, (_, index) => index + client)
+  const arrival = new Arrival(SEED)
+  arrival.channel = CHANNEL_TCP + client
+  arrival.family = 6
+  arrival.isIntercepted = true
+  arrival.addresses = addresses
+  arrival.sourceAt = 3
+  arrival.destinationAt = 40
+  arrival.sourcePort = 50_000 + client
+  arrival.destinationPort = 53
+  arrival.interfaceIndex = client
+  arrival.receivedMs = 1000 + client
+  assert.equal(arrival.parse(packet, 100, 100 + message.length), 0)
+  const forget = (): void => {
+    packet.fill(0xee)
+    addresses.fill(0xee)
+  }
+  return { arrival, forget }
+}
+
+function query(name: string, edns?: { udpBytes: number; isDnssecOk: boolean }): Uint8Array {
+  const flags = FLAG_RD | FLAG_CD | FLAG_AD
+  return buildMessage({ id: 0xabcd, flags, question: `${name} AAAA`, ...(edns && { edns }) })
+}
+
+test('a kept query comes back as it was, when its packet is long gone', () => {
+  const slots = new SlotTable(4)
+  const { arrival, forget } = arrive(
+    query('wWw.eXample.com.', { udpBytes: 1400, isDnssecOk: true }),
+  )
+  const slot = slots.keep(arrival)
+  forget()
+  const back = new Arrival(SEED)
+  slots.load(slot, back)
+  const { channel, family, isIntercepted, sourcePort, destinationPort, interfaceIndex } = back
+  assert.deepEqual(
+    { channel, family, isIntercepted, sourcePort, destinationPort, interfaceIndex },
+    {
+      channel: CHANNEL_TCP + 7,
+      family: 6,
+      isIntercepted: true,
+      sourcePort: 50_007,
+      destinationPort: 53,
+      interfaceIndex: 7,
+    },
+  )
+  assert.equal(back.receivedMs, 1007)
+  const addressAt = (at: number) => [...back.addresses.subarray(at, at + 16)]
+  assert.deepEqual(
+    addressAt(back.sourceAt),
+    Array.from({ length: 16 }, (_, n) => 10 + n),
+  )
+  assert.deepEqual(
+    addressAt(back.destinationAt),
+    Array.from({ length: 16 }, (_, n) => 47 + n),
+  )
+  assert.equal(back.query.id, 0xabcd)
+  assert.equal(back.query.flags, FLAG_RD | FLAG_CD)
+  assert.equal(back.query.type, 28)
+  assert.equal(back.query.udpBytes, 1400)
+  assert.equal(back.query.isDnssecOk, true)
+  assert.equal(formatName(back.name, 0, back.query.nameBytes), 'www.example.com.')
+  // The question itself keeps its case: the answer repeats it.
+  const questionAt = back.start + 12
+  assert.equal(formatName(back.packet, questionAt, back.query.nameBytes), 'wWw.eXample.com.')
+})
+
+test('a query without EDNS stays without it', () => {
+  const slots = new SlotTable(1)
+  const back = new Arrival(SEED)
+  slots.load(slots.keep(arrive(query('example.com.')).arrival), back)
+  assert.equal(back.query.hasEdns, false)
+  assert.equal(back.query.udpBytes, 512)
+})
+
+test('the longest name fits', () => {
+  const label = 'a'.repeat(61)
+  const name = `${label}.${label}.${label}.${label}.aaaaa.`
+  const slots = new SlotTable(2)
+  const kept = [0, 1].map(() =>
+    slots.keep(arrive(query(name, { udpBytes: 1232, isDnssecOk: true })).arrival),
+  )
+  const back = new Arrival(SEED)
+  for (const slot of kept) {
+    slots.load(slot, back)
+    assert.equal(back.query.nameBytes, 255)
+  }
+})
+
+test('when all slots are taken none is given, until one is freed', () => {
+  const slots = new SlotTable(2)
+  const { arrival } = arrive(query('example.com.'))
+  const first = slots.keep(arrival)
+  const second = slots.keep(arrival)
+  assert.notEqual(first, second)
+  assert.equal(slots.keep(arrival), NO_SLOT)
+  assert.equal(slots.usedCount, 2)
+  slots.free(first)
+  assert.equal(slots.keep(arrival), first)
+})
+
+test('a slot that is used again waits for nobody else', () => {
+  const slots = new SlotTable(2)
+  const { arrival } = arrive(query('example.com.'))
+  const slot = slots.keep(arrival)
+  slots.next[slot] = 1
+  slots.free(slot)
+  assert.equal(slots.next[slots.keep(arrival)], NO_SLOT)
+})
+
+test('freeing more slots than there are is a mistake of ours', () => {
+  const slots = new SlotTable(1)
+  slots.free(slots.keep(arrive(query('example.com.')).arrival))
+  assert.throws(() => slots.free(0), /exactly once/)
+})
+
+allocatesNothing('keeping, loading and freeing a slot allocates nothing', () => {
+  const slots = new SlotTable(16)
+  const { arrival } = arrive(query('www.example.com.', { udpBytes: 1232, isDnssecOk: true }))
+  const back = new Arrival(SEED)
+  return () => {
+    const slot = slots.keep(arrival)
+    slots.load(slot, back)
+    slots.free(slot)
+    return slot
+  }
+})
