@@ -63,7 +63,6 @@ const DRAIN_MS = 5000
 /** How long the other process may take to make the sockets. */
 const SOCKETS_LOCK_MS = 5000
 const LOCK_LOOK_MS = 50
-const TELL_MS = 20
 const TELL_BYTES = 64 * 1024
 
 const NO_POLICY: Snapshot = {
@@ -104,7 +103,6 @@ export class Daemon implements DaemonView {
   readonly #texts = new WeakMap<Snapshot, string>()
   #nflog: NflogListener | null = null
   #control: ControlServer | null = null
-  #timers: NodeJS.Timeout[] = []
   #isStopping = false
 
   constructor(options: DaemonOptions) {
@@ -136,6 +134,7 @@ export class Daemon implements DaemonView {
     this.dataPlane.onFlows = (words, at, length, count) =>
       this.history.appendRun(words, at, length, count)
     this.dataPlane.onAnswer = (bytes, at, length) => this.#learn(bytes, at, length)
+    this.dataPlane.onRead = () => this.#tellPeer()
     this.dataPlane.onAway = (back) => this.#caughtUp(back)
     this.#driver = intercept === null ? null : new NftablesDriver()
     this.structure =
@@ -261,7 +260,6 @@ export class Daemon implements DaemonView {
     )
     this.upstreams.watch((table) => this.dataPlane.useUpstreams(table))
     this.link.streamFlows(new FlowsForPeer(this.history))
-    this.#timers.push(setInterval(() => this.#tellAnswers(), TELL_MS))
     this.log.info(
       {
         role,
@@ -281,7 +279,6 @@ export class Daemon implements DaemonView {
     this.log.info({ waiting: this.dataPlane.gauges().waiting }, 'stopping')
     await this.dataPlane.drain(DRAIN_MS)
     this.#tellAnswers()
-    for (const timer of this.#timers) clearInterval(timer)
     await this.#control?.close()
     this.link.close()
     await this.#lastPolicy.close()
@@ -370,6 +367,11 @@ export class Daemon implements DaemonView {
     if (this.#learned.add(bytes, at, length)) return
     this.#tellAnswers()
     this.#learned.add(bytes, at, length)
+  }
+
+  #tellPeer(): void {
+    this.#tellAnswers()
+    this.link.flowsWaiting()
   }
 
   #tellAnswers(): void {

@@ -47,8 +47,12 @@ const TABLE_BYTES = 64 * 1024 * 1024
 /** A second of flows at 50,000 q/s, should the main thread stand still for that long. */
 const RECORDS_WORDS = 4 * 1024 * 1024
 const ANSWERS_WORDS = 256 * 1024
-/** How often the main thread looks at the worker's records and beat. */
+/** How often the main thread looks at the worker's records and beat: while there is something … */
 const LOOK_MS = 20
+/** … while somebody waits for the worker … */
+const LOOK_SOON_MS = 5
+/** … and while nothing happens. */
+const LOOK_IDLE_MS = 100
 const REQUEST_MS = 2000
 const FATAL_EXIT_CODE = 70
 
@@ -80,15 +84,18 @@ export class DataPlane {
   readonly #reader: RingReader
   readonly #writer: RingWriter
   readonly #watchdog: Watchdog
-  readonly #timer: NodeJS.Timeout
+  #timer: NodeJS.Timeout
   readonly #pending = new Map<number, (reply: WorkerReply) => void>()
   #nextId = 1
   #awaySeen = 0
+  #isClosed = false
   #waiters: { isDone: () => boolean; resolve: () => void }[] = []
 
   /** Called with what the worker records; set once, before the first of it. */
   onFlows: TakeFlows = () => {}
   onAnswer: TakeAnswer = () => {}
+  /** Called behind them: there may be something to send on. */
+  onRead: () => void = () => {}
   /**
    * Called when the loop stood still for too long: find out what changed meanwhile, then call
    * `back`. Until then no query is answered here.
@@ -113,7 +120,7 @@ export class DataPlane {
     this.#worker.on('message', (reply: WorkerReply) => this.#answered(reply))
     this.#worker.on('error', (error: Error) => fail(error.stack ?? error.message))
     this.#worker.on('exit', (code) => fail(`the worker thread ended (${code})`))
-    this.#timer = setInterval(() => this.#look(), LOOK_MS)
+    this.#timer = setTimeout(() => this.#look(), LOOK_SOON_MS)
   }
 
   /** Serve from these sockets from now on; the ones before them may be closed after `settled`. */
@@ -221,7 +228,8 @@ export class DataPlane {
 
   /** Ends the worker thread; the process may go on for what is left to do. */
   async close(): Promise<void> {
-    clearInterval(this.#timer)
+    this.#isClosed = true
+    clearTimeout(this.#timer)
     this.#worker.removeAllListeners('exit')
     await this.#worker.terminate()
   }
@@ -232,7 +240,8 @@ export class DataPlane {
     if (!this.#watchdog.look(monotonicMs())) {
       fail(`the data plane was silent for ${SILENT_MS} ms`)
     }
-    this.#readRecords()
+    const hasRead = this.#readRecords()
+    if (hasRead) this.onRead()
     const away = this.#word(AWAY)
     if (away !== this.#awaySeen && this.#word(STATE) === STATE_AWAY) {
       this.#awaySeen = away
@@ -246,10 +255,15 @@ export class DataPlane {
       resolve()
       return false
     })
+    if (this.#isClosed) return
+    const restMs = this.#waiters.length > 0 ? LOOK_SOON_MS : hasRead ? LOOK_MS : LOOK_IDLE_MS
+    this.#timer = setTimeout(() => this.#look(), restMs)
   }
 
-  #readRecords(): void {
+  /** Whether there were any. */
+  #readRecords(): boolean {
     const reader = this.#reader
+    let hasRead = false
     while (reader.nextRun(HISTORY_RUN_WORDS)) {
       if (reader.kind === RECORD_FLOW) {
         this.onFlows(reader.words, reader.runAt, reader.runWords, reader.runCount)
@@ -261,11 +275,15 @@ export class DataPlane {
         }
       }
       reader.release()
+      hasRead = true
     }
+    return hasRead
   }
 
   #until(isDone: () => boolean): Promise<void> {
     if (isDone()) return Promise.resolve()
+    clearTimeout(this.#timer)
+    if (!this.#isClosed) this.#timer = setTimeout(() => this.#look(), LOOK_SOON_MS)
     return new Promise((resolve) => this.#waiters.push({ isDone, resolve }))
   }
 

@@ -58,14 +58,19 @@ export const TOKEN_WAKE = 0x5000000
 const KIND_MASK = 0xff000000
 const NUMBER_MASK = 0x00ffffff
 
-/** How long a turn may last before the runtime gets the thread for a moment. */
-const TURN_MS = 20
+/**
+ * How long a turn may last before the runtime gets the thread for a moment. A message of the main
+ * thread comes with a signal that ends the turn at once.
+ */
+const TURN_MS = 100
 const TICK_MS = 20
+/** Beats, gauges, old connections and dead answers: what need not be looked at more often. */
+const REPORT_MS = 100
 const BATCH_MAX = 64
 /** A waking that takes longer than this has got more than it can do at once. */
 const SLOW_MS = 5
-/** Entries of the cache looked at in a tick. */
-const SWEEP_ENTRIES = 16
+/** Entries of the cache looked at in a report. */
+const SWEEP_ENTRIES = 64
 
 const PACKETS_TRUNCATED = counterIndex('malformed')
 const QUERIES_TCP = counterIndex('queriesTcp')
@@ -100,6 +105,8 @@ export class Loop {
   #batchLimit = BATCH_MAX
   #lastMs: number
   #tickMs = 0
+  #reportMs = 0
+  #isWoken = false
   #aliveMs = -ALIVE_EVERY_MS
   #readMs = 0
 
@@ -155,8 +162,8 @@ export class Loop {
         this.#lastMs - nowMs > SLOW_MS
           ? Math.max(this.#batchLimit >> 1, 1)
           : Math.min(this.#batchLimit << 1, BATCH_MAX)
-      if (count <= 0) break
-    } while (this.#lastMs - startMs < TURN_MS)
+    } while (!this.#isWoken && this.#lastMs - startMs < TURN_MS)
+    this.#isWoken = false
     parts.control[TURNS] = (parts.control[TURNS]! + 1) | 0
   }
 
@@ -227,6 +234,7 @@ export class Loop {
           break
         default:
           inbox.clear()
+          this.#isWoken = true
       }
     }
   }
@@ -291,6 +299,8 @@ export class Loop {
     const { forwarder, tcp, cache, inbox } = this.#parts
     this.#tickMs = nowMs
     forwarder.tick(nowMs)
+    if (nowMs - this.#reportMs < REPORT_MS) return
+    this.#reportMs = nowMs
     tcp.sweep(nowMs)
     cache.sweep(nowMs, SWEEP_ENTRIES)
     inbox.report()

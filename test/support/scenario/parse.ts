@@ -52,24 +52,22 @@
 import { VERDICTS } from '../../../src/flow/decode.ts'
 import { REASONS, reasonOfId } from '../../../src/flow/reason.ts'
 import { canonicalAddress } from '../../../src/identity/address.ts'
-import { nearestWord } from '../../../src/nearest.ts'
-import { RCODE_NOERROR } from '../../../src/wire/header.ts'
 import { parseRecord } from '../../../src/wire/record-text.ts'
+import { parseNameAsWritten, parseType, TextError } from '../../../src/wire/text.ts'
 import {
-  parseClass,
-  parseNameAsWritten,
-  parseRcode,
-  parseType,
-  TextError,
-} from '../../../src/wire/text.ts'
+  addressOf,
+  labelsOf,
+  readFault,
+  readHex,
+  readQuestion,
+  readReply,
+  unknown,
+} from './phrases.ts'
 import { policyOfRule } from './policy-text.ts'
 import {
   DEFAULT_SERVER,
-  type ExpectedReply,
-  LIE_SUBJECTS,
   type Scenario,
   type ScenarioClient,
-  type ServerFault,
   type ServerGroup,
   SETTING_KEYS,
   type SettingKey,
@@ -82,9 +80,6 @@ export class ScenarioError extends Error {
 }
 
 const DEFAULT_TTL_SECONDS = 300
-const DEFAULT_EDNS_BYTES = 1232
-/** A server that drops without a number drops for good. */
-const MANY = Number.MAX_SAFE_INTEGER
 
 /** Throws ScenarioError: 'FILE:LINE: what is wrong'. */
 export function parseScenario(text: string, file: string): Scenario {
@@ -428,170 +423,4 @@ function clientsOf(step: { line: number } & StepBody): { line: number; clients: 
     default:
       return []
   }
-}
-
-function addressOf(text: string, words: Words): string {
-  return canonicalAddress(text) ?? words.fault(`'${text}' is no address`)
-}
-
-function labelsOf(text: string, fault: (message: string) => never): Record<string, string> {
-  return Object.fromEntries(
-    text.split(/,\s*/).map((pair) => {
-      const [key = '', value, ...rest] = pair.split('=')
-      if (key === '' || value === undefined || rest.length > 0) {
-        fault(`'${pair}' is no label; write (team=web), or (unknown)`)
-      }
-      return [key, value]
-    }),
-  )
-}
-
-function readFault(words: Words): ServerFault {
-  const verb = words.oneOf([
-    'answers',
-    'drops',
-    'refuses',
-    'says',
-    'truncates',
-    'lies',
-    'adds',
-  ] as const)
-  switch (verb) {
-    case 'answers':
-      if (words.has('after')) return { kind: 'delays', ms: words.ms() }
-      return words.has('twice') ? { kind: 'answers twice' } : { kind: 'none' }
-    case 'drops':
-      return { kind: 'drops', count: words.isAtEnd ? MANY : words.integer() }
-    case 'refuses':
-      return { kind: 'refuses' }
-    case 'says':
-      return { kind: 'says', rcode: parseRcode(words.take()) }
-    case 'truncates':
-      return { kind: 'truncates', isAlways: words.has('always') }
-    case 'lies': {
-      words.expect('about')
-      const about = words.oneOf(LIE_SUBJECTS)
-      if (words.isAtEnd) return { kind: 'lies', about, count: 1 }
-      const count = words.integer()
-      words.expectOne(['times', 'time'])
-      return { kind: 'lies', about, count }
-    }
-    case 'adds': {
-      const record = words.rest()
-      parseRecord(record)
-      return { kind: 'adds', record }
-    }
-  }
-}
-
-function readQuestion(
-  clients: readonly string[],
-  words: Words,
-): Extract<StepBody, { kind: 'ask' }>['question'] {
-  const count = /^\d+$/.test(words.peek()) ? words.integer() : 1
-  if (count > 1) words.expect('times')
-  const name = words.take()
-  parseNameAsWritten(name)
-  const class_ = parseClass(words.peek()) === null || words.peek() === 'ANY' ? 'IN' : words.take()
-  const type = words.take()
-  parseType(type)
-  let server: string | null = null
-  let isTcp = false
-  let ednsBytes: number | null = DEFAULT_EDNS_BYTES
-  let isDnssecOk = false
-  let isCheckingDisabled = false
-  while (!words.isAtEnd) {
-    switch (words.oneOf(['of', 'over', 'edns', 'without', 'do', 'cd'] as const)) {
-      case 'of':
-        server = addressOf(words.take(), words)
-        break
-      case 'over':
-        isTcp = words.oneOf(['tcp', 'udp'] as const) === 'tcp'
-        break
-      case 'edns':
-        ednsBytes = words.integer()
-        break
-      case 'without':
-        words.expect('edns')
-        ednsBytes = null
-        break
-      case 'do':
-        isDnssecOk = true
-        break
-      case 'cd':
-        isCheckingDisabled = true
-    }
-  }
-  return {
-    clients,
-    times: count,
-    name,
-    type,
-    class: class_,
-    server,
-    isTcp,
-    ednsBytes,
-    isDnssecOk,
-    isCheckingDisabled,
-  }
-}
-
-function readHex(words: Words): Uint8Array {
-  const text = words.rest().replaceAll(/\s/g, '')
-  if (!/^([0-9a-f]{2})+$/i.test(text)) words.fault('bytes are written as pairs of hex digits')
-  return Uint8Array.from(text.match(/../g)!, (pair) => Number.parseInt(pair, 16))
-}
-
-function readReply(words: Words): ExpectedReply {
-  const what = readOutcome(words)
-  let ttlSeconds: number | null = null
-  let ede: number | null = null
-  let withinMs: number | null = null
-  let name: string | null = null
-  while (!words.isAtEnd) {
-    switch (words.oneOf(['ttl', 'ede', 'within', 'name'] as const)) {
-      case 'ttl':
-        ttlSeconds = words.integer()
-        break
-      case 'ede':
-        ede = words.integer()
-        break
-      case 'within':
-        withinMs = words.ms()
-        break
-      case 'name':
-        name = words.take()
-    }
-  }
-  return { ...what, ttlSeconds, ede, withinMs, name }
-}
-
-type Outcome = Pick<ExpectedReply, 'what' | 'rcode' | 'addresses' | 'targets'>
-
-function readOutcome(words: Words): Outcome {
-  const none = { rcode: RCODE_NOERROR, addresses: null, targets: [] }
-  const first = words.peek()
-  if (words.has('nothing')) return { ...none, what: 'nothing' }
-  if (words.has('truncation')) return { ...none, what: 'truncation' }
-  if (words.has('records')) return { ...none, what: 'records' }
-  if (words.has('no')) {
-    words.expect('records')
-    return { ...none, what: 'no records' }
-  }
-  if (/^[A-Z0-9]+$/.test(first) && /[A-Z]/.test(first)) {
-    return { ...none, what: 'error', rcode: parseRcode(words.take()) }
-  }
-  const list = words.list((text) => text)
-  const strange = list.find((text) => canonicalAddress(text) === null && !text.includes('.'))
-  if (strange !== undefined) {
-    words.fault(unknown(strange, ['nothing', 'truncation', 'records', 'REFUSED', 'SERVFAIL']))
-  }
-  const addresses = list.flatMap((text) => canonicalAddress(text) ?? [])
-  const targets = list.filter((text) => canonicalAddress(text) === null)
-  return { what: 'records', rcode: RCODE_NOERROR, addresses, targets }
-}
-
-function unknown(word: string, known: readonly string[]): string {
-  const near = nearestWord(word, known)
-  return `unknown: '${word}'${near === null ? `; known: ${known.join(', ')}` : `; did you mean '${near}'?`}`
 }
