@@ -46,8 +46,11 @@ class Agent {
     await this.#daemon.meetPeer()
     const last = this.#daemon.lastPolicy()
     if (last !== null) this.#heard(last)
+    const former = this.#newest
     await this.#compile()
     await this.#daemon.serve()
+    // What this node enforced before, also when another process did: grants outlive us.
+    if (former !== null) await this.#revoke(former)
     this.#files.watch(() => void this.#recompile())
   }
 
@@ -103,16 +106,25 @@ class Agent {
     } catch (error) {
       log.error({ error: (error as Error).message }, 'policy cannot be enforced yet')
     }
-    const outcome = await this.#daemon.link.announceSnapshot(
-      snapshot.revision,
-      JSON.stringify(snapshot),
-    )
+    void this.#announce(snapshot, former)
+  }
+
+  /** Apart from the next compilation: a peer that hangs must not keep policy from changing here. */
+  async #announce(snapshot: Snapshot, former: Snapshot | null): Promise<void> {
+    const { link, log } = this.#daemon
+    const outcome = await link.announceSnapshot(snapshot.revision, JSON.stringify(snapshot))
     log.info({ revision: snapshot.revision, outcome }, 'policy announced to the proxy')
-    // What this node enforced before, also when another process did: grants outlive us.
-    if (former === null) return
-    await this.#daemon.revoke(former).catch((error: Error) => {
-      log.error({ error: error.message }, 'grants of the former policy cannot be revoked')
-    })
+    if (former !== null) await this.#revoke(former)
+  }
+
+  /** Takes back what the policy before gave and this one does not. */
+  async #revoke(former: Snapshot): Promise<void> {
+    try {
+      await this.#daemon.revoke(former)
+    } catch (error) {
+      const fields = { error: (error as Error).message }
+      this.#daemon.log.error(fields, 'grants of the former policy cannot be revoked')
+    }
   }
 }
 

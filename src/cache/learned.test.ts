@@ -28,21 +28,25 @@ const answer: TestAnswer = {
   ttlSeconds: 30,
 }
 
+/** Of the machine's clock when our time began: near where its low 32 bits begin anew. */
+const STARTED_MS = 2 ** 32 - 20_000
+
 interface Pair {
   readonly from: TestCache
   readonly to: TestCache
   /** Tells the peer of an entry, with the peer's own hash and group number. */
-  readonly tell: (entry: number, sentMs: number, arrivedMs: number) => number
+  readonly tell: (entry: number, arrivedMs: number) => number
 }
 
-function pair(): Pair {
+/** @param toStartedMs  how much later the peer's time 0 is than ours */
+function pair(toStartedMs = 0): Pair {
   const from = new TestCache({ bytes: MiB, serveStaleMs: 60_000 })
   const to = new TestCache({ bytes: MiB, serveStaleMs: 60_000 })
-  const encoder = new LearnedCodec(from.cache)
-  const decoder = new LearnedCodec(to.cache)
-  const tell = (entry: number, sentMs: number, arrivedMs: number): number => {
+  const encoder = new LearnedCodec(from.cache, STARTED_MS)
+  const decoder = new LearnedCodec(to.cache, STARTED_MS + toStartedMs)
+  const tell = (entry: number, arrivedMs: number): number => {
     const bytes = new Uint8Array(3 + encoder.encodedBytes(entry))
-    const length = encoder.encode(entry, GROUP_ID, bytes, 3, sentMs)
+    const length = encoder.encode(entry, GROUP_ID, bytes, 3)
     assert.equal(length, encoder.encodedBytes(entry))
     assert.ok(isLearned(bytes, 3, length))
     assert.equal(learnedGroupId(bytes, 3), GROUP_ID)
@@ -55,48 +59,52 @@ function pair(): Pair {
 
 test('the peer has the same answer to the same question, under its own hash and group', () => {
   const { from, to, tell } = pair()
-  const entry = tell(from.insert(www, answer), 0, 0)
+  const entry = tell(from.insert(www, answer), 0)
   assert.equal(to.find(here), entry)
   assert.deepEqual(to.message(entry), answer.message)
   assert.deepEqual(to.ttls(entry), answer.ttls)
   assert.deepEqual(to.addresses(entry), answer.addresses)
 })
 
-test('the copy ends at the same moment, although the clocks of the two differ', () => {
-  const { from, to, tell } = pair()
+test('the copy ends at the same moment, however long it lay unread and whenever we began', () => {
+  const { from, to, tell } = pair(30_000)
   const sent = from.insert(www, { ...answer, nowMs: 5000 })
-  const entry = tell(sent, 12_345, 900_000)
-  const remainingMs = 5000 + 30_000 - 12_345
-  assert.equal(to.cache.expiresAtMs(entry), 900_000 + remainingMs)
+  const entry = tell(sent, 2345)
+  assert.equal(to.cache.expiresAtMs(entry), 5000 + 30_000 - 30_000)
   assert.equal(to.cache.ttlSeconds(entry), 30)
-  assert.equal(to.cache.ageSeconds(entry, 900_000), from.cache.ageSeconds(sent, 12_345))
+  assert.equal(to.cache.ageSeconds(entry, 2345), from.cache.ageSeconds(sent, 32_345))
+})
+
+test('a record that would last longer than its own TTL is of another clock and refused', () => {
+  const { from, tell } = pair()
+  assert.equal(tell(from.insert(www, answer), -1000), NO_ENTRY)
 })
 
 test('a stale answer is told as stale', () => {
   const { from, to, tell } = pair()
-  const entry = tell(from.insert(www, answer), 40_000, 1_000_000)
-  assert.equal(to.cache.freshness(entry, 1_000_000), STALE)
-  assert.equal(to.cache.expiresAtMs(entry), 990_000)
+  const entry = tell(from.insert(www, answer), 40_000)
+  assert.equal(to.cache.freshness(entry, 40_000), STALE)
+  assert.equal(to.cache.expiresAtMs(entry), 30_000)
 })
 
 test('a newer answer of ours stays when the peer tells an older one', () => {
   const { from, to, tell } = pair()
   const ours = to.insert(here, { kind: KIND_NXDOMAIN, nowMs: 1000 })
-  assert.equal(tell(from.insert(www, answer), 500, 1000), ours)
+  assert.equal(tell(from.insert(www, answer), 1000), ours)
   assert.equal(to.cache.kind(ours), KIND_NXDOMAIN)
 })
 
 test('a failure that the peer had is backed off from here too', () => {
   const { from, to, tell } = pair()
   const failed = from.fail(www, 0)
-  const entry = tell(failed, 100, 100)
+  const entry = tell(failed, 100)
   assert.equal(to.cache.freshness(entry, 999), FRESH)
   assert.equal(to.cache.expiresAtMs(entry), 1000)
 })
 
 test('an answer that has been dead for long is not inserted', () => {
   const { from, to, tell } = pair()
-  assert.equal(tell(from.insert(www, answer), 100_000_000, 0), NO_ENTRY)
+  assert.equal(tell(from.insert(www, answer), 100_000_000), NO_ENTRY)
   assert.equal(to.find(here), NO_ENTRY)
 })
 
@@ -109,7 +117,7 @@ test('any answer survives the way, whatever its sizes', () => {
       (bytes, ttls, addresses) => {
         const { from, to, tell } = pair()
         const sent = { message: messageOf(bytes, bytes), ttls, addresses, ttlSeconds: 9 }
-        const entry = tell(from.insert(www, sent), 0, 0)
+        const entry = tell(from.insert(www, sent), 0)
         assert.deepEqual(to.message(entry), sent.message)
         assert.deepEqual(to.ttls(entry), ttls)
         assert.deepEqual(to.addresses(entry), addresses)
@@ -121,11 +129,11 @@ test('any answer survives the way, whatever its sizes', () => {
 
 test('bytes that are no record are refused, and a record with one byte changed never does harm', () => {
   const { from, to } = pair()
-  const encoder = new LearnedCodec(from.cache)
-  const decoder = new LearnedCodec(to.cache)
+  const encoder = new LearnedCodec(from.cache, STARTED_MS)
+  const decoder = new LearnedCodec(to.cache, STARTED_MS)
   const entry = from.insert(www, answer)
   const bytes = new Uint8Array(encoder.encodedBytes(entry))
-  encoder.encode(entry, GROUP_ID, bytes, 0, 0)
+  encoder.encode(entry, GROUP_ID, bytes, 0)
   for (let length = 0; length < bytes.length; length++) {
     assert.equal(isLearned(bytes, 0, length), false, `cut to ${length} bytes`)
   }
@@ -147,7 +155,7 @@ test('bytes that are no record are refused, and a record with one byte changed n
 
 test('a record whose offsets point outside its message is refused', () => {
   const { from } = pair()
-  const encoder = new LearnedCodec(from.cache)
+  const encoder = new LearnedCodec(from.cache, STARTED_MS)
   const outside: TestAnswer[] = [
     { message: messageOf(1, 91), ttls: [88] },
     { message: messageOf(1, 91), addresses: [[88, 4]] },
@@ -157,7 +165,7 @@ test('a record whose offsets point outside its message is refused', () => {
   for (const wrong of outside) {
     const entry = from.insert(www, wrong)
     const bytes = new Uint8Array(encoder.encodedBytes(entry))
-    encoder.encode(entry, GROUP_ID, bytes, 0, 0)
+    encoder.encode(entry, GROUP_ID, bytes, 0)
     assert.equal(isLearned(bytes, 0, bytes.length), false)
   }
 })
@@ -167,13 +175,13 @@ const DOUBLE_BYTES = 16
 
 function tellAndInsert(): (call: number) => unknown {
   const { from, to } = pair()
-  const encoder = new LearnedCodec(from.cache)
-  const decoder = new LearnedCodec(to.cache)
+  const encoder = new LearnedCodec(from.cache, STARTED_MS)
+  const decoder = new LearnedCodec(to.cache, STARTED_MS)
   const entry = from.insert(www, answer)
   const bytes = new Uint8Array(encoder.encodedBytes(entry))
   const nowMs = 10.5
   return () => {
-    const length = encoder.encode(entry, 5, bytes, 0, nowMs)
+    const length = encoder.encode(entry, 5, bytes, 0)
     const isWhole = isLearned(bytes, 0, length)
     return isWhole ? decoder.insert(bytes, 0, here.hash, here.group, nowMs) : -2
   }

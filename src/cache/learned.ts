@@ -7,7 +7,7 @@
  * those learned from the peer: an answer that went to and fro would grow older than its TTL.
  *
  * LAYOUT, bytes; numbers in network order
- *      0  i32  milliseconds left of the TTL when this was written; negative: since its end
+ *      0  u32  when its TTL ends: the low 32 bits of CLOCK_MONOTONIC in milliseconds
  *      4  u32  TTL in seconds
  *      8  u32  group id: what stands for the upstream group in both processes, whose group numbers
  *              differ. The caller maps it; an id that it does not know is not inserted.
@@ -23,8 +23,10 @@
  *              u16 and u8 per address: offset, family
  *              message
  *
- * No time of day and no monotonic clock is in it: a record that took t milliseconds to arrive
- * makes the copy end t later. The name's hash is not in it either: each process has its own seed.
+ * CLOCK_MONOTONIC is one clock for all processes of a machine, so the copy ends when the original
+ * does, however long the record lay in a socket whose reader was stopped. Differences of the low
+ * 32 bits are right within 24 days; no TTL is longer than a week. The name's hash is not in it:
+ * each process has its own seed.
  *
  * What must stay true: bytes that are no such record are never inserted (`isLearned`), although
  * the peer is our own program: it may be of another release.
@@ -33,6 +35,7 @@ import { KIND_ERROR, RECORDS_MAX } from '../wire/answer.ts'
 import { getU16, getU32, putU16, putU32 } from '../wire/bytes.ts'
 import { type AnswerCache, type AnswerMeta, NO_ENTRY } from './cache.ts'
 
+const END = 0
 const TTL = 4
 const GROUP = 8
 const TYPE = 12
@@ -53,13 +56,16 @@ const STALE_MS_MAX = 86_400_000
 /** Reads and writes learned answers; keeps the room that this takes. One for each cache. */
 export class LearnedCodec {
   readonly #cache: AnswerCache
+  readonly #startedMs: number
   readonly #ttlOffsets = new Uint16Array(RECORDS_MAX)
   readonly #addressOffsets = new Uint16Array(RECORDS_MAX)
   readonly #addressFamilies = new Uint8Array(RECORDS_MAX)
   readonly #meta: Changeable<AnswerMeta>
 
-  constructor(cache: AnswerCache) {
+  /** @param startedMs  CLOCK_MONOTONIC at the caller's time 0, in milliseconds */
+  constructor(cache: AnswerCache, startedMs: number) {
     this.#cache = cache
+    this.#startedMs = startedMs
     this.#meta = {
       kind: KIND_ERROR,
       ttlOffsets: this.#ttlOffsets,
@@ -88,11 +94,12 @@ export class LearnedCodec {
    * @param bytes  has room for encodedBytes() at `at`, and encodedBytes() was not 0
    * @param groupId  stands for the entry's group in both processes
    */
-  encode(entry: number, groupId: number, bytes: Uint8Array, at: number, nowMs: number): number {
+  encode(entry: number, groupId: number, bytes: Uint8Array, at: number): number {
     const cache = this.#cache
     const ttlCount = cache.ttlOffsets(entry, this.#ttlOffsets)
     const addressCount = cache.addresses(entry, this.#addressOffsets, this.#addressFamilies)
-    putU32(bytes, at, Math.round(cache.expiresAtMs(entry) - nowMs))
+    // The store keeps what fits: the low 32 bits.
+    putU32(bytes, at + END, (this.#startedMs + cache.expiresAtMs(entry)) % 2 ** 32)
     putU32(bytes, at + TTL, cache.ttlSeconds(entry))
     putU32(bytes, at + GROUP, groupId)
     putU16(bytes, at + TYPE, cache.type(entry))
@@ -136,8 +143,9 @@ export class LearnedCodec {
       this.#addressFamilies[index] = bytes[from + 2]!
     }
     const ttlSeconds = getU32(bytes, at + TTL)
-    const remainingMs = getU32(bytes, at) | 0
-    if (remainingMs < -STALE_MS_MAX) return NO_ENTRY
+    const remainingMs = (getU32(bytes, at + END) - ((this.#startedMs + nowMs) % 2 ** 32)) | 0
+    // Longer than its own TTL: it is from a machine, or a time namespace, with another clock.
+    if (remainingMs < -STALE_MS_MAX || remainingMs > ttlSeconds * 1000) return NO_ENTRY
     return this.#cache.insert(
       bytes,
       at + LEARNED_NAME,
@@ -166,11 +174,10 @@ export function isLearned(bytes: Uint8Array, at: number, length: number): boolea
   const addressCount = getU16(bytes, at + ADDRESS_COUNT)
   const kind = bytes[at + KIND]! & 15
   const ttlSeconds = getU32(bytes, at + TTL)
-  const remainingMs = getU32(bytes, at) | 0
   if (kind === 0 || kind > KIND_ERROR) return false
   if (nameBytes === 0 || messageBytes < MESSAGE_BYTES_MIN) return false
   if (ttlCount > RECORDS_MAX || addressCount > RECORDS_MAX) return false
-  if (ttlSeconds === 0 || ttlSeconds * 1000 < remainingMs) return false
+  if (ttlSeconds === 0) return false
   const ttlsAt = at + LEARNED_NAME + nameBytes
   const addressesAt = ttlsAt + ttlCount * 2
   const messageAt = addressesAt + addressCount * 3

@@ -21,6 +21,7 @@ import { FLOW_BYTES_MAX, RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
 import { findUnjustified } from '../grant/revocation.ts'
 import { NflogListener } from '../linux/nflog.ts'
 import { lockFile, monotonicMs } from '../linux/process.ts'
+import { SocketError } from '../linux/socket.ts'
 import type { Log } from '../log.ts'
 import { ControlServer, controlSocketPath } from '../observe/control.ts'
 import { FlowHistory } from '../observe/history.ts'
@@ -60,6 +61,8 @@ export interface DaemonOptions {
 
 /** A stop waits this long for what is in hand: no upstream is waited for longer than 5 s. */
 const DRAIN_MS = 5000
+/** How long a start waits for an upstream to answer its own question. */
+const PROOF_MS = 500
 /** How long the other process may take to make the sockets. */
 const SOCKETS_LOCK_MS = 5000
 const LOCK_LOOK_MS = 50
@@ -200,11 +203,11 @@ export class Daemon implements DaemonView {
    */
   async enforce(snapshot: Snapshot, from: PolicyOrigin): Promise<void> {
     const startedMs = performance.now()
+    await this.dataPlane.publish(this.#encode(snapshot))
     this.snapshot = snapshot
     this.#snapshotText = this.#texts.get(snapshot) ?? JSON.stringify(snapshot)
     this.policyFrom = from
     this.directory.use(snapshot)
-    await this.dataPlane.publish(this.#encode(snapshot))
     if (this.structure !== null && this.socketSet !== null) {
       await this.structure.apply(snapshot, this.socketSet)
     }
@@ -244,15 +247,16 @@ export class Daemon implements DaemonView {
   async serve(): Promise<void> {
     const { config, role } = this
     if (this.socketSet === null) await this.#makeSockets()
-    const set = this.socketSet!
     if (this.structure !== null) {
       await this.#probeDatapath()
-      await this.structure.apply(this.snapshot, set)
+      await this.structure.apply(this.snapshot, this.socketSet!)
       this.structure.watch()
       this.#listenToDenials(config.intercept!)
     }
     await this.#prove()
-    this.dataPlane.useSockets(set.sockets)
+    // A newer set may have come meanwhile.
+    const set = this.socketSet!
+    await this.dataPlane.useSockets(set.sockets)
     await this.dataPlane.serve()
     this.#control = await ControlServer.open(
       { socketPath: controlSocketPath(config.run, role), role, log: this.log },
@@ -334,7 +338,7 @@ export class Daemon implements DaemonView {
    */
   async #prove(): Promise<void> {
     try {
-      const { rcode } = await this.dataPlane.ask({ kind: 'prove' })
+      const { rcode } = await this.dataPlane.ask({ kind: 'prove' }, PROOF_MS)
       if (rcode === RCODE_SERVFAIL) this.log.warn({}, 'no upstream answered a question of our own')
       else this.log.info({ rcode }, 'a question of our own was answered')
     } catch (error) {
@@ -354,13 +358,20 @@ export class Daemon implements DaemonView {
     throw new StartError(`govern clients by nftables: ${reasons.join('; ')}`)
   }
 
+  /** Flows of what the kernel denied. Without them the drops stand all the same. */
   #listenToDenials(intercept: NonNullable<Config['intercept']>): void {
     const group = nflogGroup(intercept, PLACES[this.role])
-    this.#nflog = new NflogListener(group, (packet) => {
-      const flow = flowOfDenial(packet, Date.now())
-      // The peer has a group of its own and hears of it from the kernel.
-      if (flow !== null) this.history.append(flow, 0, flow.length, true)
-    })
+    try {
+      this.#nflog = new NflogListener(group, (packet) => {
+        const flow = flowOfDenial(packet, Date.now())
+        // The peer has a group of its own and hears of it from the kernel.
+        if (flow !== null) this.history.append(flow, 0, flow.length, true)
+      })
+    } catch (error) {
+      if (!(error instanceof SocketError)) throw error
+      const { code, message } = error
+      this.log.warn({ code, group }, `${message}: connections are denied, but not recorded`)
+    }
   }
 
   #learn(bytes: Uint8Array, at: number, length: number): void {
@@ -391,17 +402,30 @@ export class Daemon implements DaemonView {
 
   #takeSockets(set: SocketSet): void {
     const former = this.socketSet
+    const isIntercepting = set.addresses.v4 !== null || set.addresses.v6 !== null
+    if (isIntercepting !== (this.config.intercept !== null)) {
+      this.log.error({}, 'the peer runs with another `intercept`: its sockets are of no use here')
+      closeSockets(set.sockets)
+      return
+    }
     if (former !== null && former.generation >= set.generation) {
       closeSockets(set.sockets)
       return
     }
     this.socketSet = set
     this.log.info({ generation: set.generation }, 'sockets taken from the peer')
-    if (former === null) return
-    this.dataPlane.useSockets(set.sockets)
-    void this.structure?.apply(this.snapshot, set)
-    // The loop takes the new ones within a turn; until then it still reads the old.
-    setTimeout(() => closeSockets(former.sockets), 1000)
+    if (former !== null) void this.#changeSockets(former, set)
+  }
+
+  async #changeSockets(former: SocketSet, set: SocketSet): Promise<void> {
+    try {
+      await this.dataPlane.useSockets(set.sockets)
+      closeSockets(former.sockets)
+      await this.structure?.apply(this.snapshot, set)
+    } catch (error) {
+      // The structure is looked at every second, and tried again then.
+      this.log.error({ error: (error as Error).message }, 'new sockets are not in use yet')
+    }
   }
 
   async #takeSnapshot(text: string): Promise<void> {
@@ -441,9 +465,12 @@ export class Daemon implements DaemonView {
   async #catchUpWithPeer(): Promise<void> {
     try {
       const outcome = await this.link.catchUp({ want: 'changes' })
-      this.log.info({ outcome }, 'the data plane goes on')
+      // Nobody could say what changed: the disk knows the last policy that anybody enforced.
+      const last = outcome === 'caught-up' ? null : this.lastPolicy()
+      if (last !== null && last.revision > this.snapshot.revision) await this.enforce(last, 'disk')
+      this.log.info({ outcome, revision: this.snapshot.revision }, 'the data plane goes on')
     } catch (error) {
-      this.log.error({ error: error as Error }, 'could not ask the peer what changed')
+      this.log.error({ error: error as Error }, 'could not find out what changed')
     }
     this.dataPlane.forgetGrants()
   }

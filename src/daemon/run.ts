@@ -54,7 +54,12 @@ export async function runUntilStopped(
   let daemon: Runnable
   try {
     daemon = make()
-    await daemon.start()
+    // A daemon may wait for its first policy; it can be stopped meanwhile.
+    const outcome = await Promise.race([daemon.start().then(() => 'started'), stopped])
+    if (outcome !== 'started') {
+      await daemon.stop()
+      return 0
+    }
   } catch (error) {
     if (!isExpected(error)) return fatal(error)
     log.fatal({ code: (error as { code?: string }).code }, error.message)

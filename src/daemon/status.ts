@@ -53,9 +53,10 @@ export async function statusOf(daemon: DaemonView): Promise<StatusReport> {
 }
 
 export function policyStates(daemon: DaemonView): PolicyState[] {
+  const isInKernel = daemon.structure === null || daemon.structure.state === 'same'
   return daemon.snapshot.policies.map((policy) => ({
     ...policy,
-    state: policy.faults.length > 0 ? 'faulty' : 'enforced',
+    state: policy.faults.length > 0 ? 'faulty' : isInKernel ? 'enforced' : 'accepted',
   }))
 }
 

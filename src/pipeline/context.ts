@@ -51,8 +51,6 @@ export interface PipelineOptions {
   readonly maxNegativeTtlSeconds: number
   /** Of the hashes of names: unknown outside, so that nobody can fill one bucket. */
   readonly nameSeed: number
-  /** Wall clock at the worker's time 0, ms since 1970: flows carry the time of day. */
-  readonly epochMs: number
 }
 
 export class Context {
@@ -65,6 +63,10 @@ export class Context {
   /** Offsets in the message that is being given out. */
   readonly meta = new MessageMeta()
   readonly policy: PolicyTable
+  /** Wall clock at the worker's time 0, ms since 1970: flows carry the time of day. */
+  epochMs = 0
+  /** An answer for the peer lies in the ring since somebody last looked. */
+  hasTold = false
 
   constructor(parts: PipelineParts, policy: PolicyTable, options: PipelineOptions) {
     this.parts = parts

@@ -73,7 +73,7 @@ export function learn(
   )
   if (entry < 0) return length
   counters.add(INSERTS, 1)
-  tell(context, entry, flights.group[flight]!, nowMs)
+  tell(context, entry, flights.group[flight]!)
   return length
 }
 
@@ -118,13 +118,14 @@ function keepFailure(
 }
 
 /** Puts the answer into the ring to the main thread, which sends it to the peer. */
-function tell(context: Context, entry: number, group: number, nowMs: number): void {
+function tell(context: Context, entry: number, group: number): void {
   const { learned, records, transport } = context.parts
   const groupId = transport.groupId(group)
   const bytes = groupId === 0 ? 0 : learned.encodedBytes(entry)
   if (bytes === 0) return
   const at = records.reserve(RECORD_LEARNED, bytes)
   if (at < 0) return
-  learned.encode(entry, groupId, records.bytes, at, nowMs)
+  learned.encode(entry, groupId, records.bytes, at)
   records.commit()
+  context.hasTold = true
 }

@@ -115,7 +115,7 @@ function makePipeline() {
   const pipeline = new Pipeline(
     {
       cache,
-      learned: new LearnedCodec(cache),
+      learned: new LearnedCodec(cache, 0),
       replies,
       transport,
       grantWriter: writer,
@@ -131,9 +131,9 @@ function makePipeline() {
       minTtlSeconds: 0,
       maxNegativeTtlSeconds: 30,
       nameSeed: 0x5eed,
-      epochMs: Date.UTC(2030, 0, 2),
     },
   )
+  pipeline.setWallClock(Date.UTC(2030, 0, 2), 0)
   const { arrival } = pipeline
   arrival.isIntercepted = true
   arrival.addresses = Uint8Array.from([...parseAddress(CLIENT)!, ...parseAddress(SERVER)!])

@@ -48,6 +48,18 @@ export class Pipeline implements AnswerSink {
     return this.#context.arrival
   }
 
+  /** What the wall clock shows; to be told now and then, since people and NTP set clocks. */
+  setWallClock(wallMs: number, nowMs: number): void {
+    this.#context.epochMs = wallMs - nowMs
+  }
+
+  /** Whether there is something for the peer since the last call: it should have it at once. */
+  takeTold(): boolean {
+    const hasTold = this.#context.hasTold
+    this.#context.hasTold = false
+    return hasTold
+  }
+
   /** Queries that wait for an upstream. */
   get waitingCount(): number {
     return this.#context.slots.usedCount

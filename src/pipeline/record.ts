@@ -54,7 +54,7 @@ export function record(
   if (to < 0) return
   const words = records.words
   const word = to >>> 2
-  const timeMs = context.options.epochMs + nowMs
+  const timeMs = context.epochMs + nowMs
   const protocol = arrival.channel >= CHANNEL_TCP ? PROTOCOL_TCP : PROTOCOL_UDP
   const flags = reason === REASON_ANSWERED_FROM_CACHE ? FLAG_CACHED : 0
   words[word + SECONDS] = timeMs / 1000

@@ -66,12 +66,13 @@ class Proxy {
     await this.#firstPolicy.promise
   }
 
+  /** Rejects when it is not in force: then the agent must not be told that it is. */
   #enforce(snapshot: Snapshot, from: PolicyOrigin): Promise<void> {
-    this.#last = this.#last
-      .then(() => this.#daemon.enforce(snapshot, from))
-      .catch((error: Error) => {
-        this.#log.error({ error: error.message }, 'policy cannot be enforced yet')
-      })
-    return this.#last.then(() => this.#firstPolicy?.resolve())
+    const enforced = this.#last.then(() => this.#daemon.enforce(snapshot, from))
+    this.#last = enforced.catch((error: Error) => {
+      this.#log.error({ error: error.message }, 'policy cannot be enforced yet')
+    })
+    void enforced.then(() => this.#firstPolicy?.resolve()).catch(() => {})
+    return enforced
   }
 }

@@ -207,6 +207,8 @@ export class Forwarder implements Transport {
   /** A flight's channel has something for it, or failed. */
   channelReady(flight: number, nowMs: number): void {
     // More than one datagram may wait; a few are read now, the rest at the next turn.
+    // A reply that lay in the socket while we stood still is as old as that: it is not taken.
+    if (nowMs >= this.#deadlineMs[flight]!) return
     for (let reads = 0; reads < MISMATCHES_MAX; reads++) {
       if (this.#state[flight] !== UDP && this.#state[flight] !== TCP) return
       const bytes = this.#channels.receive(flight)

@@ -8,6 +8,7 @@
 import { Worker } from 'node:worker_threads'
 import { RECORD_FLOW } from '../flow/record.ts'
 import { bodyBytesMax, RingReader, ringBytes, RingWriter } from '../flow/ring.ts'
+import { type Watch, watchReadable } from '../linux/event-loop.ts'
 import { EventFd } from '../linux/eventfd.ts'
 import { exitNow, monotonicMs, writeStderr } from '../linux/process.ts'
 import { Region } from '../linux/region.ts'
@@ -26,7 +27,6 @@ import {
   MAIN_BEAT,
   MODE,
   MODE_DRAIN,
-  MODE_HOLD,
   MODE_SERVE,
   SILENT_MS,
   STATE,
@@ -58,7 +58,7 @@ const FATAL_EXIT_CODE = 70
 
 export type DataPlaneOptions = Omit<
   WorkerStart,
-  'control' | 'tables' | 'records' | 'answers' | 'wakeFd'
+  'control' | 'tables' | 'records' | 'answers' | 'wakeFd' | 'wakeMainFd'
 > & {
   /** The first policy table (policy/table-encode.ts). */
   readonly table: Int32Array
@@ -72,7 +72,7 @@ export type TakeFlows = (words: Int32Array, at: number, length: number, count: n
 export type TakeAnswer = (bytes: Uint8Array, at: number, length: number) => void
 
 type WithoutId<T> = T extends { readonly id: number } ? Omit<T, 'id'> : never
-type Ask = WithoutId<Exclude<WorkerRequest, { kind: 'sockets' | 'upstreams' }>>
+type Ask = WithoutId<Exclude<WorkerRequest, { kind: 'upstreams' }>>
 
 export class DataPlane {
   readonly #control = Region.create(CONTROL_WORDS * 4)
@@ -80,6 +80,8 @@ export class DataPlane {
   readonly #records = Region.create(ringBytes(RECORDS_WORDS))
   readonly #answers = Region.create(ringBytes(ANSWERS_WORDS))
   readonly #wake = EventFd.create()
+  readonly #wakeMain = EventFd.create()
+  readonly #watch: Watch
   readonly #worker: Worker
   readonly #reader: RingReader
   readonly #writer: RingWriter
@@ -88,6 +90,7 @@ export class DataPlane {
   readonly #pending = new Map<number, (reply: WorkerReply) => void>()
   #nextId = 1
   #awaySeen = 0
+  #published: Promise<void> = Promise.resolve()
   #isClosed = false
   #waiters: { isDone: () => boolean; resolve: () => void }[] = []
 
@@ -112,6 +115,7 @@ export class DataPlane {
       records: this.#records.descriptor,
       answers: this.#answers.descriptor,
       wakeFd: this.#wake.fd,
+      wakeMainFd: this.#wakeMain.fd,
     }
     this.#reader = new RingReader(this.#records.i32)
     this.#writer = new RingWriter(this.#answers.i32)
@@ -120,12 +124,16 @@ export class DataPlane {
     this.#worker.on('message', (reply: WorkerReply) => this.#answered(reply))
     this.#worker.on('error', (error: Error) => fail(error.stack ?? error.message))
     this.#worker.on('exit', (code) => fail(`the worker thread ended (${code})`))
+    this.#watch = watchReadable(this.#wakeMain.fd, () => {
+      this.#wakeMain.clear()
+      this.#lookNow()
+    })
     this.#timer = setTimeout(() => this.#look(), LOOK_SOON_MS)
   }
 
-  /** Serve from these sockets from now on; the ones before them may be closed after `settled`. */
-  useSockets(sockets: readonly ListenSocket[]): void {
-    this.#send({ kind: 'sockets', sockets })
+  /** Serves from these sockets; once it resolves, those before them may be closed. */
+  async useSockets(sockets: readonly ListenSocket[]): Promise<void> {
+    await this.ask({ kind: 'sockets', sockets })
   }
 
   useUpstreams(upstreams: UpstreamTable): void {
@@ -135,11 +143,6 @@ export class DataPlane {
   serve(): Promise<void> {
     this.#setMode(MODE_SERVE)
     return this.#until(() => this.#word(STATE) === STATE_SERVING)
-  }
-
-  hold(): Promise<void> {
-    this.#setMode(MODE_HOLD)
-    return this.#until(() => this.#word(STATE) !== STATE_SERVING)
   }
 
   /** Takes nothing new, answers what is in hand; done, or `deadlineMs` are over. */
@@ -152,7 +155,13 @@ export class DataPlane {
   }
 
   /** Makes a policy table the worker's. Resolves when the worker decides by it. */
-  async publish(table: Int32Array): Promise<void> {
+  publish(table: Int32Array): Promise<void> {
+    const published = this.#published.then(() => this.#publish(table))
+    this.#published = published.catch(() => {})
+    return published
+  }
+
+  async #publish(table: Int32Array): Promise<void> {
     // The memory that the worker does not read is free once it has taken the table before.
     await this.#until(() => this.#word(TABLE_TAKEN) === this.#word(TABLE))
     const next = this.#word(TABLE) + 1
@@ -175,19 +184,21 @@ export class DataPlane {
     if (at < 0) return false
     this.#writer.bytes.set(bytes, at)
     this.#writer.commit()
+    this.#wake.signal()
     return true
   }
 
-  /** Asks the worker; rejects when it has not answered within two seconds. */
+  /** Asks the worker; rejects when it has not answered in time. */
   ask<K extends Ask['kind']>(
     request: Extract<Ask, { kind: K }>,
+    timeoutMs = REQUEST_MS,
   ): Promise<Extract<WorkerReply, { kind: K }>> {
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id)
-        reject(new Error(`ask the data plane for ${request.kind}: no answer in ${REQUEST_MS} ms`))
-      }, REQUEST_MS)
+        reject(new Error(`ask the data plane for ${request.kind}: no answer in ${timeoutMs} ms`))
+      }, timeoutMs)
       this.#pending.set(id, (reply) => {
         clearTimeout(timer)
         resolve(reply as Extract<WorkerReply, { kind: K }>)
@@ -230,8 +241,15 @@ export class DataPlane {
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#timer)
+    this.#watch.close()
     this.#worker.removeAllListeners('exit')
     await this.#worker.terminate()
+  }
+
+  #lookNow(): void {
+    if (this.#isClosed) return
+    clearTimeout(this.#timer)
+    this.#look()
   }
 
   #look(): void {

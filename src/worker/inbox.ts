@@ -93,6 +93,7 @@ export class Inbox {
     const { control, pipeline, tcp, cache, forwarder, counters, now, fail } = this.#parts
     Atomics.add(control, WORKER_BEAT, 1)
     if (!this.#watchdog.look(now())) fail('the main thread was silent for 2 s')
+    pipeline.setWallClock(Date.now(), now())
     control[WAITING] = pipeline.waitingCount
     control[CONNECTIONS] = tcp.count
     const stored = cache.counters()

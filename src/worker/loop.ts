@@ -21,6 +21,7 @@ import type { AnswerCache } from '../cache/cache.ts'
 import type { GrantWriter } from '../datapath/driver.ts'
 import { EPOLLEXCLUSIVE, EPOLLIN } from '../linux/constants.ts'
 import type { Epoll } from '../linux/epoll.ts'
+import type { EventFd } from '../linux/eventfd.ts'
 import { ReceiveBatch } from '../linux/udp-batch.ts'
 import type { Pipeline } from '../pipeline/pipeline.ts'
 import { CHANNEL_PROOF } from '../pipeline/arrival.ts'
@@ -89,6 +90,8 @@ export interface LoopParts {
   readonly tcp: TcpServer
   readonly grantWriter: GrantWriter | null
   readonly inbox: Inbox
+  /** Wakes the main thread, which otherwise looks now and then. */
+  readonly wakeMain: EventFd
   readonly counters: Counters
   /** worker/control.ts */
   readonly control: Int32Array
@@ -143,66 +146,81 @@ export class Loop {
     pipeline.take(PROOF_QUERY, 0, PROOF_QUERY.length, nowMs)
   }
 
-  /** One stretch of work; the runtime gets the thread when it returns. */
-  turn(): void {
+  /**
+   * One stretch of work; the runtime gets the thread when it returns. False while nothing may be
+   * answered: the caller then lets a moment pass, since what is ready stays ready.
+   */
+  turn(): boolean {
     const parts = this.#parts
     const startMs = parts.now()
     let nowMs = startMs
     do {
       const count = parts.epoll.wait(this.#isBusy ? 0 : SLEEP_MS)
       nowMs = parts.now()
-      this.#notice(nowMs)
+      if (!this.#mayWork(nowMs)) return false
       if (count > 0) this.#handle(count, nowMs)
       if (count <= 0 || nowMs - this.#readMs >= SLEEP_MS) this.#readSockets(nowMs)
       parts.forwarder.step(nowMs)
       if (nowMs - this.#tickMs >= TICK_MS) this.#tick(nowMs)
-      parts.replies.flush()
-      this.#lastMs = parts.now()
+      if (parts.pipeline.takeTold()) parts.wakeMain.signal()
+      const tookMs = parts.now() - nowMs
+      // We were stopped in the middle: these answers were admitted by what held before.
+      if (tookMs > ALIVE_MS) parts.replies.drop()
+      else parts.replies.flush()
       this.#batchLimit =
-        this.#lastMs - nowMs > SLOW_MS
+        tookMs > SLOW_MS
           ? Math.max(this.#batchLimit >> 1, 1)
           : Math.min(this.#batchLimit << 1, BATCH_MAX)
-    } while (!this.#isWoken && this.#lastMs - startMs < TURN_MS)
+    } while (!this.#isWoken && nowMs - startMs < TURN_MS)
     this.#isWoken = false
     parts.control[TURNS] = (parts.control[TURNS]! + 1) | 0
+    return true
   }
 
   get #isBusy(): boolean {
     return this.#parts.inbox.isWaiting
   }
 
-  /** What main wants, what became of the time since the last look, and whether we may be alive. */
-  #notice(nowMs: number): void {
-    const { control, inbox } = this.#parts
+  /**
+   * What main wants, how long we stood still since the last waking, and so whether anything may be
+   * asked or answered now.
+   */
+  #mayWork(nowMs: number): boolean {
+    const { control, inbox, pipeline, counters } = this.#parts
     const stoodStillMs = nowMs - this.#lastMs
+    this.#lastMs = nowMs
     if (stoodStillMs > control[LAG_MS]!) control[LAG_MS] = stoodStillMs
-    const mode = Atomics.load(control, MODE)
     let state = control[STATE]!
-    // SLEEP_MS of it are the sleep itself.
-    if (stoodStillMs > ALIVE_MS && state === STATE_SERVING) {
-      this.#parts.counters.add(TIMES_AWAY, 1)
+    if (stoodStillMs > ALIVE_MS && state !== STATE_HOLDING) {
+      counters.add(TIMES_AWAY, 1)
+      // Counted again when it happens while we wait: what main has found out by then is old.
       Atomics.add(control, AWAY, 1)
+      pipeline.forgetGrants()
       state = STATE_AWAY
     }
     inbox.read(nowMs)
-    if (mode === MODE_DRAIN) state = this.#drain(state)
-    else if (mode !== MODE_SERVE) state = STATE_HOLDING
-    else if (state !== STATE_AWAY || control[AWAY] === Atomics.load(control, BACK)) {
-      state = STATE_SERVING
-    }
-    if (state === STATE_SERVING) {
+    state = this.#nextState(state)
+    if (state === STATE_SERVING || state === STATE_DRAINING) {
       if (nowMs - this.#aliveMs >= ALIVE_EVERY_MS) this.#refreshAlive(nowMs)
-      if (!this.#isRegistered) this.#register()
-    } else if (this.#isRegistered) this.#unregister()
+    }
+    if (state === STATE_SERVING) this.#register()
+    else this.#unregister()
     if (control[STATE] !== state) Atomics.store(control, STATE, state)
+    return state !== STATE_AWAY
   }
 
-  #drain(state: number): number {
-    const { pipeline, tcp, replies } = this.#parts
-    if (state === STATE_DRAINED) return state
-    replies.flush()
-    tcp.closeIdle()
-    return pipeline.waitingCount === 0 && tcp.count === 0 ? STATE_DRAINED : STATE_DRAINING
+  #nextState(state: number): number {
+    const { control, pipeline, tcp } = this.#parts
+    const mode = Atomics.load(control, MODE)
+    if (mode === MODE_DRAIN) {
+      // Who wants to stop does not come back: what was in hand is lost with the time that passed.
+      if (state === STATE_AWAY || state === STATE_DRAINED) return STATE_DRAINED
+      tcp.closeIdle()
+      return pipeline.waitingCount === 0 && tcp.count === 0 ? STATE_DRAINED : STATE_DRAINING
+    }
+    if (mode !== MODE_SERVE) return STATE_HOLDING
+    const isAway = state === STATE_AWAY && control[AWAY] !== Atomics.load(control, BACK)
+    return isAway ? STATE_AWAY : STATE_SERVING
   }
 
   #refreshAlive(nowMs: number): void {
@@ -307,6 +325,7 @@ export class Loop {
   }
 
   #register(): void {
+    if (this.#isRegistered) return
     for (let channel = 0; channel < this.#sockets.length; channel++) {
       const socket = this.#sockets[channel]!
       const token = (socket.kind === 'udp' ? TOKEN_UDP : TOKEN_TCP_LISTENER) + channel

@@ -26,7 +26,7 @@ import { Forwarder } from '../upstream/forwarder.ts'
 import { Routes } from '../upstream/routes.ts'
 import type { AnswerSink } from '../upstream/transport.ts'
 import { Answer } from '../wire/answer.ts'
-import { AWAY, BACK, COUNTERS_AT, STATE, STATE_AWAY, TABLE_TAKEN } from './control.ts'
+import { COUNTERS_AT, TABLE_TAKEN } from './control.ts'
 import { Inbox } from './inbox.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
 import { Loop, TOKEN_FLIGHT, TOKEN_TCP, TOKEN_WAKE } from './loop.ts'
@@ -69,7 +69,7 @@ function openWorld(options: WorkerStart) {
   Atomics.store(control, TABLE_TAKEN, 0)
   const epoll = new Epoll()
   const cache = new AnswerCache({ bytes: options.cacheBytes })
-  const learned = new LearnedCodec(cache)
+  const learned = new LearnedCodec(cache, startedMs)
   return { now, control, counters, tables, policy, epoll, cache, learned, nameSeed: randomWord() }
 }
 
@@ -128,9 +128,9 @@ function buildLoop(world: World, options: WorkerStart) {
       minTtlSeconds: options.minTtlSeconds,
       maxNegativeTtlSeconds: options.maxNegativeTtlSeconds,
       nameSeed,
-      epochMs: Date.now() - now(),
     },
   )
+  pipeline.setWallClock(Date.now(), now())
   const wake = EventFd.attach(options.wakeFd)
   epoll.add(options.wakeFd, EPOLLIN, TOKEN_WAKE)
   const answers = new RingReader(Region.attach(options.answers).i32)
@@ -139,7 +139,10 @@ function buildLoop(world: World, options: WorkerStart) {
     ...{ counters, nameSeed, now, fail },
   })
   const loop = new Loop(
-    { epoll, pipeline, forwarder, cache, replies, tcp, grantWriter, inbox, counters, control, now },
+    {
+      ...{ epoll, pipeline, forwarder, cache, replies, tcp, grantWriter, inbox, counters, control },
+      ...{ now, wakeMain: EventFd.attach(options.wakeMainFd) },
+    },
     sockets,
   )
   return { loop, replies, forwarder, configure }
@@ -148,10 +151,11 @@ function buildLoop(world: World, options: WorkerStart) {
 function start(port: MessagePort, options: WorkerStart): void {
   const world = openWorld(options)
   const { loop, replies, forwarder, configure } = buildLoop(world, options)
-  const { control } = world
   port.on('message', (request: WorkerRequest) => {
-    if (request.kind === 'sockets') loop.useSockets(request.sockets)
-    else if (request.kind === 'upstreams') configure(request.upstreams)
+    if (request.kind === 'sockets') {
+      loop.useSockets(request.sockets)
+      port.postMessage({ kind: 'sockets', id: request.id })
+    } else if (request.kind === 'upstreams') configure(request.upstreams)
     else if (request.kind === 'prove') {
       const { id } = request
       replies.onProof = (rcode) => port.postMessage({ kind: 'prove', id, rcode })
@@ -159,10 +163,8 @@ function start(port: MessagePort, options: WorkerStart): void {
     } else port.postMessage(answerRequest({ ...world, forwarder }, request))
   })
   const turn = (): void => {
-    loop.turn()
-    const isAway = control[STATE] === STATE_AWAY && control[AWAY] !== Atomics.load(control, BACK)
-    if (isAway) setTimeout(turn, 1)
-    else setImmediate(turn)
+    if (loop.turn()) setImmediate(turn)
+    else setTimeout(turn, 1)
   }
   turn()
 }

@@ -17,6 +17,8 @@ export interface WorkerStart {
   readonly answers: RegionDescriptor
   /** Event descriptor that wakes the worker. */
   readonly wakeFd: number
+  /** Event descriptor that wakes the main thread. */
+  readonly wakeMainFd: number
   readonly cacheBytes: number
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
@@ -45,7 +47,7 @@ export interface UpstreamTable {
 
 /** To the worker. A request's answer carries its id. */
 export type WorkerRequest =
-  | { readonly kind: 'sockets'; readonly sockets: readonly ListenSocket[] }
+  | { readonly kind: 'sockets'; readonly id: number; readonly sockets: readonly ListenSocket[] }
   | { readonly kind: 'upstreams'; readonly upstreams: UpstreamTable }
   | { readonly kind: 'cache-list'; readonly id: number; readonly cursor: number }
   | { readonly kind: 'cache-clear'; readonly id: number; readonly name: Uint8Array | null }
@@ -54,6 +56,8 @@ export type WorkerRequest =
   | { readonly kind: 'prove'; readonly id: number }
 
 export type WorkerReply =
+  /** The loop reads from these sockets now, and from no others. */
+  | { readonly kind: 'sockets'; readonly id: number }
   | {
       readonly kind: 'cache-list'
       readonly id: number

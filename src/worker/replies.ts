@@ -85,6 +85,12 @@ export class SocketReplies implements Replies {
     this.#fds[this.#count++] = this.#sockets[arrival.channel]!.fd
   }
 
+  /** Gives up what is collected. */
+  drop(): void {
+    this.#counters.add(REPLIES_LOST, this.#count)
+    this.#count = 0
+  }
+
   /** Sends what is collected. */
   flush(): void {
     const count = this.#count

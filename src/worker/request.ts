@@ -71,8 +71,7 @@ function listCache(parts: RequestParts, id: number, from: number): WorkerReply {
  * the buckets of one piece are few, and a cache is not a database.
  */
 function dumpCache(parts: RequestParts, id: number, from: number): WorkerReply {
-  const { cache, learned, forwarder, now } = parts
-  const nowMs = now()
+  const { cache, learned, forwarder } = parts
   const records = new Uint8Array(DUMP_BYTES)
   const view = new DataView(records.buffer)
   let at = 0
@@ -85,7 +84,7 @@ function dumpCache(parts: RequestParts, id: number, from: number): WorkerReply {
       const bytes = groupId === 0 ? 0 : learned.encodedBytes(entry)
       if (bytes === 0 || at + LENGTH_BYTES + bytes > DUMP_BYTES) continue
       view.setUint32(at, bytes, true)
-      learned.encode(entry, groupId, records, at + LENGTH_BYTES, nowMs)
+      learned.encode(entry, groupId, records, at + LENGTH_BYTES)
       at += LENGTH_BYTES + bytes
     }
   }

@@ -122,9 +122,9 @@ export class TcpServer {
     }
     if ((events & EPOLLOUT) !== 0) this.#write(connection)
     if ((events & EPOLLIN) !== 0 && this.#sockets[connection] !== NO_SOCKET) {
-      this.#read(connection, nowMs)
+      this.#read(connection)
     }
-    this.#takeMessages(connection, take)
+    this.#takeMessages(connection, take, nowMs)
     this.#settle(connection)
   }
 
@@ -198,7 +198,7 @@ export class TcpServer {
     }
   }
 
-  #read(connection: number, nowMs: number): void {
+  #read(connection: number): void {
     const at = connection * READ_BYTES
     const room = READ_BYTES - this.#readBytes[connection]!
     if (room === 0 || this.#isFinished[connection] === 1) return
@@ -212,10 +212,9 @@ export class TcpServer {
     // It has no more to ask, but may still want its answers (RFC 7766 §6.2.3).
     if (bytes === 0) this.#isFinished[connection] = 1
     this.#readBytes[connection]! += bytes
-    this.#usedMs[connection] = nowMs
   }
 
-  #takeMessages(connection: number, take: TakeMessage): void {
+  #takeMessages(connection: number, take: TakeMessage, nowMs: number): void {
     const at = connection * READ_BYTES
     let from = 0
     while (this.#sockets[connection] !== NO_SOCKET && this.#mayTake(connection)) {
@@ -229,6 +228,8 @@ export class TcpServer {
       if (there < LENGTH_BYTES + length) break
       const message = at + from + LENGTH_BYTES
       this.#pending[connection]!++
+      // Only a whole query counts: a byte now and then must not keep a connection.
+      this.#usedMs[connection] = nowMs
       from += LENGTH_BYTES + length
       if (!take(connection, message, message + length)) {
         // No query, and nothing to answer: whoever sends that over TCP is not a DNS client.

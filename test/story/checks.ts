@@ -166,7 +166,7 @@ export function isWell(world: World): Check {
 export function misses(world: World, role: Role): Check {
   return status(world, ({ code, stdout }) => {
     const seen = degradations(stdout)
-    return { seen, ok: code === 1 && seen.includes(`\n  ${role}: `) }
+    return { seen, ok: code === 1 && seen.includes(`\n  ${role} (`) && seen.includes('[absent]') }
   })
 }
 

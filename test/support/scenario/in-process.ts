@@ -142,7 +142,7 @@ export class InProcessWorld implements World {
     this.#pipeline = new Pipeline(
       {
         cache,
-        learned: new LearnedCodec(cache),
+        learned: new LearnedCodec(cache, 0),
         replies: this.replies,
         transport: this.#forwarder,
         grantWriter: this.#writer,
@@ -158,10 +158,10 @@ export class InProcessWorld implements World {
         minTtlSeconds: this.#seconds('cache.minTtl'),
         maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),
         nameSeed: NAME_SEED,
-        epochMs: EPOCH_MS,
       },
     )
     sink.to = this.#pipeline
+    this.#pipeline.setWallClock(EPOCH_MS, 0)
     this.#channels.onReady = (flight) => {
       this.#forwarder.channelReady(flight, this.clock.nowMs)
     }
