@@ -10,7 +10,7 @@
  * Everything it says goes to stderr: the command's standard output belongs to the command.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import process from 'node:process'
 import { createInterface } from 'node:readline/promises'
@@ -20,16 +20,21 @@ const SYSTEM_PATHS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin
 
 /**
  * Commands by name. `kernel` says what they do with the kernel's help: 'all' can't run without it,
- * a sentence names the part that can't, null means that they need none.
+ * a sentence names the part that can't, null means that they need none. `daemons`: they start
+ * daemons, which shall be the bundle that ships: it is built when it is older than the sources.
  */
 const COMMANDS = {
-  story: { script: 'test/story/main.ts', kernel: 'all' },
-  test: { script: 'tools/test.ts', kernel: 'the kernel tests (*.linux.test.ts, test/e2e)' },
+  story: { script: 'test/story/main.ts', kernel: 'all', daemons: true },
+  test: {
+    script: 'tools/test.ts',
+    kernel: 'the kernel tests (*.linux.test.ts, test/e2e)',
+    daemons: true,
+  },
   ok: { script: 'tools/ok.ts', kernel: null },
   build: { script: 'tools/build.ts', kernel: null },
   gen: { script: 'tools/gen.ts', kernel: null },
   fuzz: { script: 'test/fuzz/fuzz.ts', kernel: null },
-  bench: { script: 'bench/main.ts', kernel: 'the benchmarks in namespaces' },
+  bench: { script: 'bench/main.ts', kernel: 'the benchmarks in namespaces', daemons: true },
 }
 
 /** The one list of Debian packages. `for`: commands that want it; absent, all of them. */
@@ -60,6 +65,7 @@ async function main(name, commandArguments) {
   await installSystemPackages(name, command)
   checkKernel(name, command)
   installNodePackages()
+  if (command.daemons) buildBundle()
 
   if (!existsSync(join(ROOT, command.script))) {
     stop(1, `${title(name)}: there is no ${command.script} in this release`)
@@ -131,6 +137,28 @@ function installNodePackages() {
   }
   const left = differenceFromLock()
   if (left !== null) stop(1, `npm ci went through, yet ${left}`)
+}
+
+/** `npm run build`, when the bundle is older than a source; what it would say is kept quiet. */
+function buildBundle() {
+  const bundle = join(ROOT, 'dist', 'namegate.js')
+  if (existsSync(bundle) && !isNewer(statSync(bundle).mtimeMs)) return
+  say('npm run build')
+  const built = spawnSync(pinnedNode(), [join(ROOT, COMMANDS.build.script)], { stdio: 'pipe' })
+  // The daemons run from the sources then, only slower.
+  if (built.status !== 0) say(`the bundle could not be built: ${built.stderr}`)
+}
+
+/** Whether a source was written after that moment; as ./namegate asks it. */
+function isNewer(mtimeMs) {
+  const sources = ['bin', 'src'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
+      .filter((one) => one.isFile() && !one.name.endsWith('.test.ts'))
+      .map((one) => join(one.parentPath ?? one.path, one.name)),
+  )
+  return [...sources, join(ROOT, 'package-lock.json')].some(
+    (path) => statSync(path).mtimeMs > mtimeMs,
+  )
 }
 
 /** What node_modules lacks, in words; null when it holds what the lock file says. */

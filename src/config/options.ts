@@ -26,7 +26,7 @@ export const OPTIONS: readonly Option[] = [
     key: 'state',
     kind: 'path',
     default: null,
-    why: 'Directory, made with mode 0700, for what survives a reboot: the last policy and the cache. Default: /var/lib/namegate; not as root, namegate under $XDG_STATE_HOME.',
+    why: 'Directory, made with mode 0700, for what survives a reboot: the last policy. Default: /var/lib/namegate; not as root, namegate under $XDG_STATE_HOME.',
   },
   {
     key: 'run',
@@ -40,7 +40,7 @@ export const OPTIONS: readonly Option[] = [
     isList: true,
     min: 1,
     max: LIST_MAX,
-    why: 'Where DNS is served. An address that the node lacks is put on it, which needs root.',
+    why: 'Where DNS is served. With intercept no interface needs to have the address: pods reach it all the same. Without, the node must have it.',
   },
   {
     key: 'listen.port',
