@@ -1,0 +1,141 @@
+/**
+ * What the loop does with time that it did not have. A process can be stopped anywhere (SIGSTOP, a
+ * debugger, a hypervisor), and while it stood still policy may have changed and grants may have been
+ * taken back: the peer was told that nothing can come from us, because the kernel takes no grant
+ * from a writer whose alive element has expired.
+ */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import {
+  AWAY,
+  BACK,
+  CONTROL_WORDS,
+  MODE,
+  MODE_DRAIN,
+  MODE_SERVE,
+  STATE,
+  STATE_AWAY,
+  STATE_DRAINED,
+  STATE_DRAINING,
+  STATE_SERVING,
+} from './control.ts'
+import { Loop, type LoopParts, TOKEN_FLIGHT } from './loop.ts'
+
+/** The real loop; around it parts that only write down what they were asked to do. */
+class Bench {
+  readonly control = new Int32Array(CONTROL_WORDS)
+  done: string[] = []
+  waiting = 0
+  /** How long the process is stopped at that point of its next waking, once. */
+  stopMs = { inEpoll: 0, inFlight: 0 }
+  #nowMs = 0
+  readonly loop: Loop
+
+  constructor() {
+    this.control[MODE] = MODE_SERVE
+    const note = (what: string) => () => {
+      this.done.push(what)
+      return true
+    }
+    const parts = {
+      epoll: {
+        wait: () => {
+          this.#nowMs += 5 + this.#take('inEpoll')
+          return 1
+        },
+        token: () => TOKEN_FLIGHT,
+        events: () => 1,
+      },
+      forwarder: {
+        channelReady: () => {
+          this.done.push('flight')
+          this.#nowMs += this.#take('inFlight')
+        },
+        step: () => {},
+        tick: () => {},
+      },
+      pipeline: {
+        arrival: {},
+        takeTold: () => false,
+        forgetGrants: note('forget'),
+        waitingCount: 0,
+      },
+      cache: { sweep: () => {} },
+      tcp: { count: 0, sweep: () => {}, closeIdle: () => {} },
+      replies: { flush: note('flush'), drop: note('drop') },
+      grantWriter: { refreshAlive: note('alive') },
+      inbox: { isWaiting: false, read: () => {}, report: () => {}, clear: () => {} },
+      counters: { add: () => {} },
+      wakeMain: { signal: () => {} },
+      control: this.control,
+      now: () => this.#nowMs,
+    }
+    Object.defineProperty(parts.pipeline, 'waitingCount', { get: () => this.waiting })
+    this.loop = new Loop(parts as unknown as LoopParts, [])
+    this.turns(10)
+  }
+
+  turns(count: number): string[] {
+    this.done = []
+    for (let turn = 0; turn < count; turn++) this.loop.turn()
+    return this.done
+  }
+
+  #take(point: 'inEpoll' | 'inFlight'): number {
+    const ms = this.stopMs[point]
+    this.stopMs[point] = 0
+    return ms
+  }
+}
+
+test('a loop that runs serves, and says every 50 ms that it is alive', () => {
+  const bench = new Bench()
+  assert.equal(bench.control[STATE], STATE_SERVING)
+  const done = bench.turns(10)
+  assert.ok(done.includes('alive') && done.includes('flush') && !done.includes('drop'))
+})
+
+for (const point of ['inEpoll', 'inFlight'] as const) {
+  test(`stopped ${point === 'inEpoll' ? 'asleep' : 'in the middle of its work'}, it answers nothing until it knows what changed`, () => {
+    const bench = new Bench()
+    bench.stopMs[point] = 10_000
+    const done = bench.turns(6)
+    assert.equal(bench.control[STATE], STATE_AWAY)
+    // What was admitted before the stop does not leave; grants that are remembered may be gone.
+    const afterStop = done.slice(done.indexOf('forget'))
+    assert.ok(done.includes('forget'))
+    assert.deepEqual(
+      afterStop.filter((what) => what !== 'forget'),
+      [],
+    )
+    if (point === 'inFlight') assert.ok(done.includes('drop'))
+
+    bench.control[BACK] = bench.control[AWAY]!
+    assert.ok(bench.turns(2).includes('alive'))
+    assert.equal(bench.control[STATE], STATE_SERVING)
+  })
+}
+
+test('stopped again while it waits, what was found out for the first time does not count', () => {
+  const bench = new Bench()
+  bench.stopMs.inEpoll = 500
+  bench.turns(1)
+  const first = bench.control[AWAY]!
+  bench.stopMs.inEpoll = 500
+  bench.turns(1)
+  bench.control[BACK] = first
+  assert.deepEqual(bench.turns(3), [])
+  bench.control[BACK] = bench.control[AWAY]!
+  assert.ok(bench.turns(1).includes('alive'))
+})
+
+test('while it finishes what is in hand its grants count, and a stop then is the end', () => {
+  const bench = new Bench()
+  bench.waiting = 1
+  bench.control[MODE] = MODE_DRAIN
+  assert.ok(bench.turns(2).includes('alive'))
+  assert.equal(bench.control[STATE], STATE_DRAINING)
+  bench.stopMs.inEpoll = 500
+  bench.turns(1)
+  assert.equal(bench.control[STATE], STATE_DRAINED)
+})
