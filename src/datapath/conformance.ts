@@ -14,7 +14,7 @@ import { type Facts, type Ruleset, compileRuleset } from '../grant/ruleset.ts'
 import { TIMEOUT_CLASS_SECONDS, setPort } from '../grant/timeout-class.ts'
 import { parseAddress } from '../identity/address.ts'
 import type { Snapshot, Subject } from '../policy/snapshot.ts'
-import type { Driver, GrantWriter } from './driver.ts'
+import type { Driver, GrantEntry, GrantWriter } from './driver.ts'
 
 export interface World {
   readonly driver: Driver
@@ -59,6 +59,7 @@ export function datapathConformance(name: string, makeWorld: () => Promise<World
   grantsFail(check)
   structureChanges(check)
   somebodyElse(check)
+  lossesShow(check)
 }
 
 type Check = (sentence: string, body: (world: World) => Promise<void>) => void
@@ -135,8 +136,18 @@ function grantsOpen(check: Check): void {
     assert.deepEqual(
       grants.toSorted((a, b) => (a.client < b.client ? -1 : 1)),
       [
-        { client: BOB.v4, address: SERVERS.v4[1], portSet: ANY_ID },
-        { client: ALICE.v6, address: SERVERS.v6[0], portSet: WEB_ID },
+        {
+          client: BOB.v4,
+          address: SERVERS.v4[1],
+          portSet: ANY_ID,
+          timeoutSeconds: TIMEOUT_CLASS_SECONDS[LONG_CLASS],
+        },
+        {
+          client: ALICE.v6,
+          address: SERVERS.v6[0],
+          portSet: WEB_ID,
+          timeoutSeconds: TIMEOUT_CLASS_SECONDS[SHORT_CLASS],
+        },
       ],
     )
   })
@@ -193,7 +204,13 @@ function grantsFail(check: Check): void {
       const [first, second] = SERVERS[family]
       write(writer, ALICE[family], first, WEB, LONG_CLASS)
       write(writer, ALICE[family], second, WEB, LONG_CLASS)
-      const mine = { client: ALICE[family], address: first, portSet: WEB_ID, remainingMs: 0 }
+      const mine = {
+        client: ALICE[family],
+        address: first,
+        portSet: WEB_ID,
+        timeoutSeconds: TIMEOUT_CLASS_SECONDS[LONG_CLASS],
+        remainingMs: 0,
+      }
       const missing = { ...mine, address: SERVERS[family][2] }
       await world.driver.revoke([missing, mine])
       assert.equal(await world.isOpen(ALICE[family], first, 80), false, `${family} revoked`)
@@ -202,6 +219,26 @@ function grantsFail(check: Check): void {
       assert.equal(await world.isOpen(ALICE[family], first, 80), true, `${family} granted anew`)
     }
   })
+
+  check(
+    'a grant is revoked in the timeout class it was read from, and in no other',
+    async (world) => {
+      await world.driver.apply(rulesetOf(world))
+      const writer = aliveWriter(world, 1)
+      for (const classIndex of [SHORT_CLASS, LONG_CLASS]) {
+        write(writer, ALICE.v4, SERVERS.v4[0], WEB, classIndex)
+      }
+      const secondsOf = (grant: GrantEntry): number => grant.timeoutSeconds
+      const [short, long] = (await world.driver.readGrants()).toSorted(
+        (a, b) => secondsOf(a) - secondsOf(b),
+      )
+      await world.driver.revoke([short!])
+      assert.deepEqual((await world.driver.readGrants()).map(secondsOf), [long!.timeoutSeconds])
+      assert.equal(await world.isOpen(ALICE.v4, SERVERS.v4[0], 80), true)
+      await world.driver.revoke([long!])
+      assert.equal(await world.isOpen(ALICE.v4, SERVERS.v4[0], 80), false)
+    },
+  )
 }
 
 function structureChanges(check: Check): void {
@@ -290,6 +327,44 @@ function somebodyElse(check: Check): void {
   })
 }
 
+/** What GrantWriter.refreshAlive says: whether remembered grants may still be relied on. */
+function lossesShow(check: Check): void {
+  check('a refresh that follows another finds everything as it was', async (world) => {
+    await world.driver.apply(rulesetOf(world))
+    const writer = world.writer(1)
+    assert.equal(writer.refreshAlive(), false, 'the first one')
+    assert.equal(writer.refreshAlive(), true)
+    await world.pass(300)
+    assert.equal(writer.refreshAlive(), false, 'the former one is too long ago')
+    assert.equal(writer.refreshAlive(), true)
+    const other = world.writer(2)
+    assert.equal(other.refreshAlive(), false, 'each worker is told for itself')
+  })
+
+  check('a flush by somebody else shows at the next refresh', async (world) => {
+    await world.driver.apply(rulesetOf(world))
+    const writer = aliveWriter(world, 1)
+    assert.equal(writer.refreshAlive(), true)
+    await world.flushByOther()
+    assert.equal(writer.refreshAlive(), false)
+    assert.equal(writer.refreshAlive(), false, 'for as long as it lasts')
+  })
+
+  check('a flush shows also when all was put back before the next refresh', async (world) => {
+    const ruleset = rulesetOf(world)
+    await world.driver.apply(ruleset)
+    const writer = aliveWriter(world, 1)
+    assert.equal(writer.refreshAlive(), true)
+    await world.flushByOther()
+    await world.driver.apply(ruleset)
+    assert.equal(await world.driver.verify(ruleset), 'same')
+    assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[0]), false, 'nor is a grant taken before it')
+    assert.equal(writer.refreshAlive(), false)
+    assert.equal(writer.refreshAlive(), true)
+    assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[0]), true)
+  })
+}
+
 const WEB_ID = '00000080'
 const ANY_ID = '0000000a'
 
@@ -348,6 +423,7 @@ export function rulesetOf(world: Pick<World, 'facts'>, variant: RulesetVariant =
       client('bob', BOB, hasBob ? 1 : -1),
       client('bystander', BYSTANDER, -1),
     ],
+    places: [],
     subjects: [alice, bob],
     portSets: hasAny ? [web, { number: ANY, id: ANY_ID, ports: [] }] : [web],
     policies: [],

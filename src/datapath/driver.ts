@@ -9,8 +9,19 @@
  */
 import type { Ruleset } from '../grant/ruleset.ts'
 
+/** How long one refresh speaks for its worker, which sends one every 50 ms. */
+export const ALIVE_MS = 150
+
 export interface Driver {
-  /** Makes the kernel equal to `ruleset`. Grants that both the old and the new one have room for stay. */
+  /**
+   * Makes the kernel equal to `ruleset`. Grants that both the old and the new one have room for stay.
+   *
+   * After a loss (`verify` did not say 'same', `GrantWriter.refreshAlive` said false) the caller
+   * first makes its worker forget the grants that it remembers, and only then applies: from the
+   * moment that the table is back nothing shows that it was away, and an answer from the cache
+   * would leave on a grant that went with the old one. Every process does so for itself; whose
+   * worker hears nothing notices at its next refresh.
+   */
   apply(ruleset: Ruleset): Promise<void>
   /** What the kernel holds of the ruleset's structure: 'same', or what differs, in words. */
   verify(ruleset: Ruleset): Promise<'same' | string>
@@ -18,7 +29,10 @@ export interface Driver {
   readGrants(): Promise<GrantEntry[]>
   /** Places of the processes whose workers may write grants now: their alive elements stand. */
   readAlive(): Promise<number[]>
-  /** Takes grants back at once and breaks what flows through them. */
+  /**
+   * Takes grants back at once, each out of the one set that it was read from, and breaks what flows
+   * through them. Those that have ended meanwhile are no fault.
+   */
   revoke(grants: readonly GrantEntry[]): Promise<void>
   /** Removes every trace of ours. */
   remove(): Promise<void>
@@ -30,6 +44,8 @@ export interface GrantEntry {
   readonly address: string
   /** PortSet.id. */
   readonly portSet: string
+  /** Of TIMEOUT_CLASS_SECONDS: with address family and port set, which kernel set it lies in. */
+  readonly timeoutSeconds: number
   /** Milliseconds until the kernel forgets it. */
   readonly remainingMs: number
 }
@@ -58,6 +74,11 @@ export interface GrantWriter {
   flush(): number
   /** Whether grant `index` of the batch flushed last is in the kernel. */
   isInForce(index: number): boolean
-  /** Tells the kernel that this process's worker is alive, for the next 150 ms. */
-  refreshAlive(): void
+  /**
+   * Tells the kernel that this process's worker is alive, for the next ALIVE_MS. False: since the
+   * last refresh the kernel did not hold our rules and sets all the time, or may not have; nor when
+   * that refresh is too long ago, or this is the first. Grants that were in force may be gone, also
+   * when everything stands again: remembered ones are to be forgotten.
+   */
+  refreshAlive(): boolean
 }

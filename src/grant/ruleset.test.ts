@@ -62,6 +62,7 @@ function snapshotOf(clients: ClientEntry[], destinations: DestinationRule[] = []
     denyResponse: 'refused',
     unknown: 'open',
     clients,
+    places: [],
     subjects: [subject('aaaaaaaaaaaa'), subject('bbbbbbbbbbbb')],
     portSets: [
       { number: 1, id: '00000001', ports: [] },

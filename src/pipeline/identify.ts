@@ -3,7 +3,7 @@
  *
  * The address alone is enough here because the kernel has looked at the interface already: on a
  * governed client's own interface only that client's addresses get through, and the same addresses
- * from elsewhere are dropped before they reach a socket (grant/ruleset.ts).
+ * from elsewhere are dropped before they reach a socket (datapath/nftables/interception.ts).
  */
 import type { Context } from './context.ts'
 

@@ -61,7 +61,9 @@ class CountedWriter implements GrantWriter {
     return true
   }
 
-  refreshAlive(): void {}
+  refreshAlive(): boolean {
+    return true
+  }
 }
 
 /** One group, whose answer is given by hand. */

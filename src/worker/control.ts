@@ -56,8 +56,7 @@ export const STATE_AWAY = 2
 export const STATE_DRAINING = 3
 export const STATE_DRAINED = 4
 
-/** How long `alive` lasts in the kernel: a loop that stood still longer may have missed things. */
-export const ALIVE_MS = 150
+/** How often the loop says that it is alive, which lasts for ALIVE_MS (datapath/driver.ts). */
 export const ALIVE_EVERY_MS = 50
 /** The longest sleep of the loop: signals, exits and swallowed wake-ups wait no longer. */
 export const SLEEP_MS = 20

@@ -26,6 +26,8 @@ class Bench {
   readonly control = new Int32Array(CONTROL_WORDS)
   done: string[] = []
   waiting = 0
+  /** What the kernel says to the next refresh: whether all is there as before. */
+  isKernelWhole = true
   /** How long the process is stopped at that point of its next waking, once. */
   stopMs = { inEpoll: 0, inFlight: 0 }
   #nowMs = 0
@@ -63,7 +65,12 @@ class Bench {
       cache: { sweep: () => {} },
       tcp: { count: 0, sweep: () => {}, closeIdle: () => {} },
       replies: { flush: note('flush'), drop: note('drop') },
-      grantWriter: { refreshAlive: note('alive') },
+      grantWriter: {
+        refreshAlive: () => {
+          this.done.push('alive')
+          return this.isKernelWhole
+        },
+      },
       inbox: { isWaiting: false, read: () => {}, report: () => {}, clear: () => {} },
       counters: { add: () => {} },
       wakeMain: { signal: () => {} },
@@ -127,6 +134,16 @@ test('stopped again while it waits, what was found out for the first time does n
   assert.deepEqual(bench.turns(3), [])
   bench.control[BACK] = bench.control[AWAY]!
   assert.ok(bench.turns(1).includes('alive'))
+})
+
+test('a kernel that has lost our rules is believed before the next answer leaves', () => {
+  const bench = new Bench()
+  assert.ok(!bench.turns(20).includes('forget'))
+  bench.isKernelWhole = false
+  const done = bench.turns(20)
+  const lost = done.indexOf('alive')
+  assert.ok(lost >= 0 && done.indexOf('forget') === lost + 1, done.join(' '))
+  assert.ok(done.indexOf('flush', lost) > lost + 1)
 })
 
 test('while it finishes what is in hand its grants count, and a stop then is the end', () => {

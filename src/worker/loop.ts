@@ -18,7 +18,7 @@
  *   thread has caught up with the peer (AWAY and BACK in worker/control.ts).
  */
 import type { AnswerCache } from '../cache/cache.ts'
-import type { GrantWriter } from '../datapath/driver.ts'
+import { ALIVE_MS, type GrantWriter } from '../datapath/driver.ts'
 import { EPOLLEXCLUSIVE, EPOLLIN } from '../linux/constants.ts'
 import type { Epoll } from '../linux/epoll.ts'
 import type { EventFd } from '../linux/eventfd.ts'
@@ -29,7 +29,6 @@ import { type Counters, counterIndex } from '../pipeline/counters.ts'
 import type { Forwarder } from '../upstream/forwarder.ts'
 import {
   ALIVE_EVERY_MS,
-  ALIVE_MS,
   AWAY,
   BACK,
   LAG_MS,
@@ -224,8 +223,9 @@ export class Loop {
   }
 
   #refreshAlive(nowMs: number): void {
+    const { grantWriter, pipeline } = this.#parts
     this.#aliveMs = nowMs
-    this.#parts.grantWriter?.refreshAlive()
+    if (grantWriter !== null && !grantWriter.refreshAlive()) pipeline.forgetGrants()
   }
 
   #handle(count: number, nowMs: number): void {

@@ -15,10 +15,8 @@ import { CLASS_COUNT, TIMEOUT_CLASS_SECONDS } from '../../grant/timeout-class.ts
 import { formatAddress, parseAddress } from '../../identity/address.ts'
 import { isCovered, parsePrefix } from '../../identity/prefix.ts'
 import type { PortRange } from '../../policy/snapshot.ts'
-import type { Driver, GrantEntry, GrantWriter } from '../driver.ts'
+import { ALIVE_MS, type Driver, type GrantEntry, type GrantWriter } from '../driver.ts'
 
-/** As in the kernel: datapath/nftables/names.ts. */
-const ALIVE_MS = 150
 const CAPACITY = 64
 
 export interface Clock {
@@ -68,9 +66,10 @@ export class MemoryDatapath implements Driver {
   readGrants(): Promise<GrantEntry[]> {
     const grants: GrantEntry[] = []
     for (const [key, endMs] of this.#grants) {
-      const [portSet = '', , client = '', address = ''] = key.split('|')
+      const [portSet = '', classIndex, client = '', address = ''] = key.split('|')
+      const timeoutSeconds = TIMEOUT_CLASS_SECONDS[Number(classIndex)]!
       const remainingMs = endMs - this.#clock.nowMs
-      if (remainingMs > 0) grants.push({ client, address, portSet, remainingMs })
+      if (remainingMs > 0) grants.push({ client, address, portSet, timeoutSeconds, remainingMs })
     }
     return Promise.resolve(grants)
   }
@@ -81,10 +80,9 @@ export class MemoryDatapath implements Driver {
   }
 
   revoke(grants: readonly GrantEntry[]): Promise<void> {
-    for (const grant of grants) {
-      for (let classIndex = 0; classIndex < CLASS_COUNT; classIndex++) {
-        this.#grants.delete(grantKey(grant.portSet, classIndex, grant.client, grant.address))
-      }
+    for (const { portSet, timeoutSeconds, client, address } of grants) {
+      const classIndex = TIMEOUT_CLASS_SECONDS.findIndex((seconds) => seconds === timeoutSeconds)
+      this.#grants.delete(grantKey(portSet, classIndex, client, address))
     }
     return Promise.resolve()
   }
@@ -160,9 +158,13 @@ export class MemoryDatapath implements Driver {
     return true
   }
 
-  refreshAlive(place: number): void {
-    if (this.#ruleset === null || !this.#ruleset.places.includes(place)) return
-    this.#alive.set(place, this.#clock.nowMs + ALIVE_MS)
+  /** For writers: whether what they said last still stood. */
+  refreshAlive(place: number): boolean {
+    if (this.#ruleset === null || !this.#ruleset.places.includes(place)) return false
+    const { nowMs } = this.#clock
+    const stood = (this.#alive.get(place) ?? 0) > nowMs
+    this.#alive.set(place, nowMs + ALIVE_MS)
+    return stood
   }
 
   #isFull(ruleset: Ruleset, key: string): boolean {
@@ -227,8 +229,8 @@ class MemoryGrantWriter implements GrantWriter {
     return this.#isInForce[index]!
   }
 
-  refreshAlive(): void {
-    this.#datapath.refreshAlive(this.#place)
+  refreshAlive(): boolean {
+    return this.#datapath.refreshAlive(this.#place)
   }
 }
 

@@ -108,7 +108,7 @@ function judgement(ruleset: Ruleset): RenderedChain[] {
     },
     {
       name: 'deny_source',
-      comment: "another source address on a governed client's own link",
+      comment: "an address that is not its link's, where one of the two is a governed client's",
       hook: '',
       rules: deny(ruleset, 'source', '', -1, 'drop'),
     },
@@ -191,9 +191,9 @@ function portSetChains(ruleset: Ruleset): RenderedChain[] {
     name: `open_${portSet.id}`,
     comment: `grants: ${portsText(portSet.ports)}`,
     hook: '',
-    rules: TIMEOUT_CLASS_SECONDS.flatMap((_, classIndex) =>
+    rules: TIMEOUT_CLASS_SECONDS.flatMap((seconds) =>
       FAMILIES.map(({ family, ip }) => {
-        const set = grantSetName(portSet.id, classIndex, family)
+        const set = grantSetName(portSet.id, seconds, family)
         return `${ip} saddr . ct original ${ip} daddr @${set} accept`
       }),
     ),

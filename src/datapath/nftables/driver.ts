@@ -20,8 +20,8 @@ import { type AddressPair, deleteConnections } from './conntrack.ts'
 import { readElements } from './elements.ts'
 import { TABLE } from './names.ts'
 import { ABOUT_CHAIN, planAbout, planTable } from './plan.ts'
-import { type ObservedTable, digestOf, readGrants, readTable } from './reader.ts'
-import { eachHalf, planRevoke, planRevokeAlone } from './revoke.ts'
+import { type ObservedTable, digestOf, readGrantSet, readGrants, readTable } from './reader.ts'
+import { pairText, pairsBySet, planDelete, planRevoked } from './revoke.ts'
 import {
   type Family,
   type RoutingPlan,
@@ -47,6 +47,9 @@ interface Known {
 }
 
 const FAMILIES: readonly Family[] = [4, 6]
+
+/** A revocation fails when one of its grants ends while it is committed and its set is full. */
+const REVOKE_ATTEMPTS_MAX = 3
 
 export class NftablesDriver implements Driver, Disposable {
   readonly #tools: Tools
@@ -102,23 +105,13 @@ export class NftablesDriver implements Driver, Disposable {
 
   revoke(grants: readonly GrantEntry[]): Promise<void> {
     return this.#inTurn(async () => {
-      const present = grants.length === 0 ? null : await readTable(this.#tools, this.#netlink)
-      if (present === null) return
-      const isThere = (set: string): boolean => present.sets.has(set)
-      await eachHalf(
-        grants,
-        (some) =>
-          this.#commit(
-            'revoke grants',
-            some.flatMap((grant) => planRevoke(grant, isThere)),
-          ),
-        async (grant) => {
-          const lines = planRevokeAlone(grant, isThere)
-          // One by one: an element that is not there is what we want.
-          for (const line of lines) await this.#commitUnlessMissing('revoke a grant', line)
-        },
-      )
-      await deleteConnections(grants.flatMap(pairOf))
+      if (grants.length === 0 || (await readTable(this.#tools, this.#netlink)) === null) return
+      await this.#deleteGrants(grants)
+      try {
+        await this.#commit('revoke open connections', planRevoked(grants))
+      } finally {
+        await deleteConnections(grants.flatMap(pairOf))
+      }
     })
   }
 
@@ -210,13 +203,28 @@ export class NftablesDriver implements Driver, Disposable {
     await runTool(nft, ['-f', '-'], `${lines.join('\n')}\n`, tried, timeoutMs)
   }
 
-  async #commitUnlessMissing(tried: string, line: string): Promise<void> {
-    try {
-      await this.#commit(tried, [line])
-    } catch (error) {
-      if (!(error instanceof NftError) || !/No such file or directory/.test(error.message))
-        throw error
+  async #deleteGrants(grants: readonly GrantEntry[]): Promise<void> {
+    const sets = pairsBySet(grants)
+    for (let attempt = 1; ; attempt++) {
+      const isLast = attempt === REVOKE_ATTEMPTS_MAX
+      const lines = [...sets].flatMap(([set, pairs]) =>
+        planDelete(set, pairs, this.#held(set), isLast),
+      )
+      if (lines.length === 0) return
+      try {
+        return await this.#commit('revoke grants', lines)
+      } catch (error) {
+        if (isLast || !(error instanceof NftError) || error.code !== 'failed') throw error
+      }
     }
+  }
+
+  /** What a set of grants holds: pair → ms until it expires. */
+  #held(set: string): Map<string, number> {
+    const grants = readGrantSet(this.#netlink, set)
+    return new Map(
+      grants.map((grant) => [pairText(grant.client, grant.address), grant.remainingMs]),
+    )
   }
 
   /** One call after the other: each plans from what the kernel holds and must not be overtaken. */

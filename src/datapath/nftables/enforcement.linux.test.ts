@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { type Facts, compileRuleset } from '../../grant/ruleset.ts'
+import { TIMEOUT_CLASS_SECONDS } from '../../grant/timeout-class.ts'
 import { parseAddress } from '../../identity/address.ts'
 import { NETLINK_NETFILTER, NetlinkSocket, nftGeneration } from '../../linux/netlink.ts'
 import { type LoggedPacket, NflogListener } from '../../linux/nflog.ts'
@@ -14,16 +15,20 @@ import {
   type RulesetVariant,
 } from '../conformance.ts'
 import { type Denial, parseDenial } from '../denial.ts'
+import type { GrantEntry } from '../driver.ts'
 import { NftablesDriver } from './driver.ts'
 import { formatTable, renderTable } from './ruleset.ts'
+import { DEFAULT_TOOLS } from './tool.ts'
 import {
   DNS_SERVER,
   FACTS,
   Prober,
   feedNode,
   inNode,
+  inPod,
   kernelState,
   onNode,
+  ownAddress,
   startProbers,
 } from '../../../test/support/datapath/world.ts'
 import { PacketGrantWriter } from './writer.ts'
@@ -52,12 +57,29 @@ class Node implements AsyncDisposable {
     assert.equal(this.writer.flush(), 0)
   }
 
+  /** Grants of `count` addresses. */
+  fill(client: string, count: number, classIndex: number): void {
+    for (let n = 0; n < count; n++) {
+      const tail = client.includes(':') ? `::${(n + 1).toString(16)}` : `.${n >> 8}.${n & 255}`
+      const address = client.includes(':') ? `2001:db8:9${tail}` : `198.18${tail}`
+      if (n % 100 === 0) this.writer.refreshAlive()
+      push(this.writer, client, address, WEB, classIndex)
+      assert.equal(this.writer.flush(), 0)
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.writer[Symbol.dispose]()
     await this.driver.remove()
     this.driver[Symbol.dispose]()
     onNode('nft', 'flush', 'ruleset')
   }
+}
+
+/** As `grant` gives it, as if it had been read back. */
+function heldGrant(client: string, address: string): GrantEntry {
+  const timeoutSeconds = TIMEOUT_CLASS_SECONDS[2]
+  return { client, address, portSet: '00000080', timeoutSeconds, remainingMs: 0 }
 }
 
 interface Attempt {
@@ -138,10 +160,7 @@ if (inNode(import.meta.url, 150_000)) {
     node.grant(BOB.v4, SERVERS.v4[0])
     node.grant(BOB.v6, SERVERS.v6[0])
     const stolen = [BOB.v4, BOB.v6, '10.0.0.77', '2001:db8:1::77']
-    for (const address of stolen) {
-      const bits = address.includes(':') ? 128 : 32
-      await inPod('alice', 'ip', 'address', 'add', `${address}/${bits}`, 'dev', 'lo')
-    }
+    for (const address of stolen) inPod('alice', 'ip', ...ownAddress('add', address))
     onNode('ip', 'route', 'add', '10.0.0.77', 'dev', 'v-alice')
     onNode('ip', '-6', 'route', 'add', '2001:db8:1::77', 'dev', 'v-alice')
     const seen = await denials(async () => {
@@ -156,6 +175,30 @@ if (inNode(import.meta.url, 150_000)) {
         .filter(({ packet }) => packet.startsWith(bytes))
         .map(({ reason }) => reason)
       assert.deepEqual([...new Set(reasons)], ['source'], source)
+    }
+  })
+
+  test("a governed client's address on another link is dropped, and reported", async () => {
+    await using node = await Node.start()
+    const stolen = [ALICE.v4, ALICE.v6]
+    try {
+      for (const address of stolen) inPod('bystander', 'ip', ...ownAddress('add', address))
+      const seen = await denials(async () => {
+        for (const source of stolen) {
+          const address = source.includes(':') ? SERVERS.v6[0] : SERVERS.v4[0]
+          node.grant(source, address)
+          assert.equal(await connect(bystander, address, { source }), 'closed', source)
+        }
+      })
+      for (const source of stolen) {
+        const bytes = Buffer.from(parseAddress(source)!).toString('hex')
+        const mine = seen.filter(({ packet }) => packet.startsWith(bytes))
+        assert.deepEqual([...new Set(mine.map(({ reason }) => reason))], ['source'], source)
+      }
+      assert.equal(await connect(bystander, SERVERS.v4[0]), 'open', 'its own address')
+      assert.equal(await connect(alice, SERVERS.v4[0]), 'open', 'the one whose address it is')
+    } finally {
+      for (const address of stolen) inPod('bystander', 'ip', ...ownAddress('del', address))
     }
   })
 
@@ -227,8 +270,7 @@ if (inNode(import.meta.url, 150_000)) {
         assert.equal(await alice.do({ do: 'hold', name, address, port: 80, waitMs }), 'open')
         assert.equal(await alice.do({ do: 'say', name, data: '1', waitMs }), 'net:1')
       }
-      const grant = { client: ALICE[family], address: first, portSet: '00000080', remainingMs: 0 }
-      await node.driver.revoke([grant])
+      await node.driver.revoke([heldGrant(ALICE[family], first)])
       // The server's segment must not make a new entry in which the client's are replies.
       await net.do({ do: 'push', data: 'unasked' })
       await new Promise((resolve) => setTimeout(resolve, 100))
@@ -243,14 +285,51 @@ if (inNode(import.meta.url, 150_000)) {
     await using node = await Node.start({ grantsMax: 2 })
     node.grant(ALICE.v4, SERVERS.v4[0])
     node.grant(ALICE.v4, SERVERS.v4[1])
-    const grant = { client: ALICE.v4, portSet: '00000080', remainingMs: 0 }
-    // Adding the third one, so that it can be deleted, does not fit.
-    const grants = [SERVERS.v4[2], SERVERS.v4[1], SERVERS.v4[0]].map((address) => ({
-      ...grant,
-      address,
-    }))
-    await node.driver.revoke(grants)
+    // The third has ended meanwhile.
+    const { v4 } = SERVERS
+    await node.driver.revoke([v4[2], v4[1], v4[0]].map((address) => heldGrant(ALICE.v4, address)))
     assert.deepEqual(await node.driver.readGrants(), [])
+  })
+
+  test('a revocation of thousands out of full sets is a matter of two commits', async () => {
+    const size = 3000
+    await using node = await Node.start({ grantsMax: size })
+    using netlink = new NetlinkSocket(NETLINK_NETFILTER)
+    // Class 0 lasts 15 s, class 2 longer; both are full, and so is class 0 over IPv6.
+    node.fill(ALICE.v4, size, 0)
+    node.fill(ALICE.v6, size, 0)
+    node.fill(ALICE.v4, size, 2)
+    const held = await node.driver.readGrants()
+    assert.equal(held.length, 3 * size)
+    const kept = held.filter((_, index) => index % 100 === 0)
+    const taken = held.filter((_, index) => index % 100 !== 0)
+    const gone = heldGrant(ALICE.v4, '203.0.113.7')
+    const before = nftGeneration(netlink)
+    await node.driver.revoke([...taken, gone, ...taken.slice(0, 10)])
+    const commits = nftGeneration(netlink) - before
+    assert.equal(commits, 2)
+    const textOf = (grant: GrantEntry): string => `${grant.timeoutSeconds} ${grant.address}`
+    assert.deepEqual(
+      (await node.driver.readGrants()).map(textOf).toSorted(),
+      kept.map(textOf).toSorted(),
+    )
+  })
+
+  test('grants that end while they are revoked are no fault, though their set is full', async () => {
+    // Each run of nft takes longer than one of the grants has left.
+    const nft = ['sh', '-c', 'sleep 0.5; exec nft "$@"', 'nft']
+    using slow = new NftablesDriver({ ...DEFAULT_TOOLS, nft })
+    for (const taken of [1, 8]) {
+      await using node = await Node.start({ grantsMax: 8 })
+      node.fill(ALICE.v4, 7, 0)
+      const short = '{ 10.0.0.7 . 203.0.113.7 timeout 1s }'
+      onNode('nft', `add element inet namegate grants_00000080_15_v4 ${short}`)
+      const held = await node.driver.readGrants()
+      const ending = held.filter(({ remainingMs }) => remainingMs < 2000)
+      assert.deepEqual([held.length, ending.length], [8, 1])
+      await slow.revoke(taken === 1 ? ending : held)
+      assert.equal((await node.driver.readGrants()).length, 8 - taken)
+    }
   })
 
   test('a source that is no known client gets what clients.unknown says', async () => {
@@ -424,6 +503,7 @@ if (inNode(import.meta.url, 150_000)) {
       denyResponse: 'refused' as const,
       unknown: 'open' as const,
       clients,
+      places: [],
       subjects,
       portSets: node.ruleset.portSets,
       policies: [],
@@ -435,10 +515,4 @@ if (inNode(import.meta.url, 150_000)) {
     assert.equal(await node.driver.verify(ruleset), 'same')
     assert.ok(tookMs < 10_000, `${tookMs} ms`)
   })
-}
-
-/** Runs a command in a pod's namespace, from the node's. */
-async function inPod(pod: string, ...words: string[]): Promise<void> {
-  const names = JSON.parse(process.env['NAMEGATE_TEST_NAMESPACES']!) as Record<string, string>
-  onNode('ip', 'netns', 'exec', names[pod]!, ...words)
 }

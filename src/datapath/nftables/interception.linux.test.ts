@@ -11,7 +11,9 @@ import {
   Prober,
   feedNode,
   inNode,
+  inPod,
   onNode,
+  ownAddress,
   startProbers,
 } from '../../../test/support/datapath/world.ts'
 import { PacketGrantWriter } from './writer.ts'
@@ -142,6 +144,26 @@ if (inNode(import.meta.url, 120_000)) {
     }
   })
 
+  test("who asks under a governed client's address on another link does not reach us", async () => {
+    await using node = await Node.start()
+    const stolen = [ALICE.v4, ALICE.v6]
+    try {
+      for (const address of stolen) inPod('bystander', 'ip', ...ownAddress('add', address))
+      for (const protocol of ['udp', 'tcp'] as const) {
+        for (const family of ['v4', 'v6'] as const) {
+          const question = { protocol, address: DNS_SERVER[family], waitMs: 200 }
+          assert.equal(await ask(bystander, { ...question, source: ALICE[family] }), null)
+          assert.deepEqual(node.sockets.seen, [], `${protocol} ${family}`)
+          assert.equal(await ask(alice, { ...question, source: ALICE[family] }), 'us:q')
+          assert.equal(await ask(bystander, { ...question, source: BYSTANDER[family] }), 'us:q')
+          node.sockets.seen.length = 0
+        }
+      }
+    } finally {
+      for (const address of stolen) inPod('bystander', 'ip', ...ownAddress('del', address))
+    }
+  })
+
   test('with nobody alive a governed client gets no DNS, others fall through within 300 ms', async () => {
     await using node = await Node.start()
     const port = 40001
@@ -249,19 +271,43 @@ if (inNode(import.meta.url, 120_000)) {
   })
 
   test("the node's own processes are answered at our address, also when it is on no interface but lo", async () => {
-    onNode('ip', 'address', 'add', '169.254.20.10/32', 'dev', 'lo')
-    try {
-      await using _node = await Node.start()
-      const own = new Prober(null)
-      try {
-        for (const protocol of ['udp', 'tcp'] as const) {
-          assert.equal(await ask(own, { protocol, address: '169.254.20.10' }), 'us:q', protocol)
-        }
-      } finally {
-        own.end()
-      }
-    } finally {
-      onNode('ip', 'address', 'del', '169.254.20.10/32', 'dev', 'lo')
+    await using here = new OwnAddress()
+    await using _node = await Node.start()
+    for (const protocol of ['udp', 'tcp'] as const) {
+      const reply = await ask(here.own, { protocol, address: OwnAddress.TEXT })
+      assert.equal(reply, 'us:q', protocol)
     }
   })
+
+  test("where unknown clients are refused, the node's own processes reach what they would without us", async () => {
+    await using here = new OwnAddress()
+    await here.own.do({ do: 'serve', name: 'node', address: OwnAddress.TEXT, port: 53 })
+    const asked = async (variant: RulesetVariant): Promise<unknown[]> => {
+      await using _node = await Node.start(variant)
+      const replies: unknown[] = []
+      for (const protocol of ['udp', 'tcp'] as const) {
+        replies.push(await ask(here.own, { protocol, address: OwnAddress.TEXT }))
+      }
+      return replies
+    }
+    assert.deepEqual(await asked({ unknown: 'closed' }), ['node:q', 'node:q'])
+    // Audit refuses nobody.
+    assert.deepEqual(await asked({ unknown: 'closed', mode: 'audit' }), ['us:q', 'us:q'])
+    assert.deepEqual(await asked({ unknown: 'open' }), ['us:q', 'us:q'])
+  })
+}
+
+/** Our address on the node, and a process there. */
+class OwnAddress implements AsyncDisposable {
+  static readonly TEXT = '169.254.20.10'
+  readonly own = new Prober(null)
+
+  constructor() {
+    onNode('ip', ...ownAddress('add', OwnAddress.TEXT))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.own.end()
+    onNode('ip', ...ownAddress('del', OwnAddress.TEXT))
+  }
 }

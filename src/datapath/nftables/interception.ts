@@ -10,7 +10,8 @@
  */
 import { DNS_PORT, type Ruleset } from '../../grant/ruleset.ts'
 import { TIMEOUT_CLASS_SECONDS } from '../../grant/timeout-class.ts'
-import { ALIVE_MS, ALIVE_PORT, grantSetName, quoted } from './names.ts'
+import { ALIVE_MS } from '../driver.ts'
+import { ALIVE_PORT, grantSetName, quoted } from './names.ts'
 import {
   DNS,
   FAMILIES,
@@ -52,7 +53,9 @@ function swallow(ruleset: Ruleset): RenderedChain {
  * the table that registered last would run first (Calico's rpfilter).
  *
  * The chain knows clients by interface and source. Anything else on the link of a governed client
- * is that client under another address, and dropped.
+ * is that client under another address, and dropped. So is a governed client's address on any other
+ * link: behind this chain, and in the worker, an address alone says who asks (pipeline/identify.ts),
+ * and who could ask in another's name would open what the other may.
  */
 function prerouting(ruleset: Ruleset): RenderedChain {
   return {
@@ -60,9 +63,12 @@ function prerouting(ruleset: Ruleset): RenderedChain {
     comment: 'who sent this?',
     hook: 'type filter hook prerouting priority raw + 10; policy accept;',
     rules: [
-      'iifname "lo" goto own_node',
+      isOwnNodeServed(ruleset) ? 'iifname "lo" goto own_node' : 'iifname "lo" accept',
       ...FAMILIES.map(
         ({ family, ip }) => `iifname . ${ip} saddr @governed_v${family} goto governed`,
+      ),
+      ...FAMILIES.map(
+        ({ family, ip }) => `${ip} saddr @governed_addresses_v${family} goto other_source`,
       ),
       ...FAMILIES.map(
         ({ family, ip }) => `iifname . ${ip} saddr @ungoverned_v${family} goto ungoverned`,
@@ -78,16 +84,25 @@ function prerouting(ruleset: Ruleset): RenderedChain {
   }
 }
 
+/**
+ * The node's own processes are no known client. Where those are refused, what they ask is left
+ * alone and reaches what it would reach without us: the worker can't tell them from a stranger.
+ */
+function isOwnNodeServed(ruleset: Ruleset): boolean {
+  return ruleset.unknown === 'open' || ruleset.mode === 'audit'
+}
+
 /** By who sent it. */
 function senders(ruleset: Ruleset): RenderedChain[] {
   const { marks } = ruleset
+  const ownNode: RenderedChain = {
+    name: 'own_node',
+    comment: 'processes of the node that ask our addresses; never our own upstream queries',
+    hook: '',
+    rules: [isMark(ruleset, marks.own, ...ownersOf(ruleset)) + ' return', 'goto ungoverned'],
+  }
   return [
-    {
-      name: 'own_node',
-      comment: 'processes of the node that ask our addresses; never our own upstream queries',
-      hook: '',
-      rules: [isMark(ruleset, marks.own, ...ownersOf(ruleset)) + ' return', 'goto ungoverned'],
-    },
+    ...(isOwnNodeServed(ruleset) ? [ownNode] : []),
     {
       name: 'governed',
       comment: 'DNS to any server comes to us; the rest gets the mark that the guard asks for',
@@ -96,7 +111,7 @@ function senders(ruleset: Ruleset): RenderedChain[] {
     },
     {
       name: 'other_source',
-      comment: 'a client may be without an address for as long as it asks for one',
+      comment: "no client's own; it may be without an address for as long as it asks for one",
       hook: '',
       // What returns here is judged again by input and forward; only input knows these packets.
       rules: [...linkRules('return'), 'goto deny_source'],
@@ -181,6 +196,7 @@ function captureRules(ruleset: Ruleset): string[] {
  */
 function output(ruleset: Ruleset): RenderedChain[] {
   const { marks } = ruleset
+  const alive = `update @alive { udp sport timeout ${ALIVE_MS}ms }`
   const replies = `meta l4proto { tcp, udp } th sport ${DNS_PORT} notrack`
   return [
     {
@@ -216,7 +232,9 @@ function output(ruleset: Ruleset): RenderedChain[] {
         }),
         // A constant key (0, whatever the mark) makes a set a flag that runs out by itself.
         `update @anybody { meta mark & 0x0 timeout ${ALIVE_MS}ms }`,
-        `update @alive { udp sport timeout ${ALIVE_MS}ms } notrack accept`,
+        // Accepted if it stood: in a table made anew it does not, and so its writer notices.
+        `udp sport @alive ${alive} notrack accept`,
+        `${alive} drop`,
         'drop',
       ],
     },
@@ -226,12 +244,12 @@ function output(ruleset: Ruleset): RenderedChain[] {
 /** `update` and not `add`: it extends what is there. A full set breaks the rule off: no accept. */
 function writers(ruleset: Ruleset): RenderedChain[] {
   return ruleset.portSets.flatMap((portSet) =>
-    TIMEOUT_CLASS_SECONDS.map((seconds, classIndex) => ({
+    TIMEOUT_CLASS_SECONDS.map((seconds) => ({
       name: `write_${portSet.id}_${seconds}`,
       comment: '',
       hook: '',
       rules: FAMILIES.map(({ family, ip }) => {
-        const set = grantSetName(portSet.id, classIndex, family)
+        const set = grantSetName(portSet.id, seconds, family)
         return `update @${set} { ${ip} saddr . ${ip} daddr } notrack accept`
       }),
     })),

@@ -5,7 +5,6 @@
  * What must stay true: a name that stands in the kernel keeps its meaning for as long as
  * TABLE_LAYOUT keeps its number, because the other process on the node may be another release.
  */
-import { TIMEOUT_CLASS_SECONDS } from '../../grant/timeout-class.ts'
 import type { PortRange } from '../../policy/snapshot.ts'
 
 /**
@@ -15,17 +14,14 @@ import type { PortRange } from '../../policy/snapshot.ts'
 const TABLE_LAYOUT: number = 1
 export const TABLE = TABLE_LAYOUT === 1 ? 'namegate' : `namegate_${TABLE_LAYOUT}`
 
-/** How long one alive packet speaks for its worker, which sends one every 50 ms. */
-export const ALIVE_MS = 150
-
 /** UDP destination ports of packets that write no grant; port sets begin at 16. */
 export const ALIVE_PORT = 1
 /** Refused for as long as our rules are there: see writer.ts. */
 export const PROBE_PORT = 2
 
 /** 'grants_1a2b3c4d_35_v4': readers of the kernel's state know the content by the name. */
-export function grantSetName(portSetId: string, classIndex: number, family: 4 | 6): string {
-  return `grants_${portSetId}_${TIMEOUT_CLASS_SECONDS[classIndex]!}_v${family}`
+export function grantSetName(portSetId: string, seconds: number, family: 4 | 6): string {
+  return `grants_${portSetId}_${seconds}_v${family}`
 }
 
 /** What `grantSetName` said; null: the set is not one of grants. */

@@ -134,7 +134,7 @@ function isSameChain(a: RenderedChain, b: RenderedChain): boolean {
 /** nft reads a line of any length, but a transaction of one line has no line number in an error. */
 const ELEMENTS_A_LINE = 256
 
-function pushElements(
+export function pushElements(
   lines: string[],
   verb: 'add' | 'delete',
   name: string,

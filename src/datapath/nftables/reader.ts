@@ -46,19 +46,24 @@ export async function readTable(
 /** Every grant in the kernel, in no order. */
 export async function readGrants(tools: Tools, socket: NetlinkSocket): Promise<GrantEntry[]> {
   const objects = (await listTable(tools)) ?? []
-  const grants: GrantEntry[] = []
-  for (const { set } of objects) {
-    const name = set === undefined ? null : parseGrantSetName(set.name)
-    if (set === undefined || name === null) continue
-    const bytes = name.family === 4 ? 4 : 16
-    for (const { key, expiresMs } of readElements(socket, set.name)) {
-      if (key.length !== 2 * bytes) continue
-      const client = formatAddress(key, 0, name.family)
-      const address = formatAddress(key, bytes, name.family)
-      grants.push({ client, address, portSet: name.portSet, remainingMs: expiresMs })
-    }
-  }
-  return grants
+  return objects.flatMap(({ set }) => (set === undefined ? [] : readGrantSet(socket, set.name)))
+}
+
+/** Those of one set; none when it is no set of grants or does not exist. */
+export function readGrantSet(socket: NetlinkSocket, set: string): GrantEntry[] {
+  const name = parseGrantSetName(set)
+  if (name === null) return []
+  const { portSet, seconds: timeoutSeconds, family } = name
+  const bytes = family === 4 ? 4 : 16
+  return readElements(socket, set)
+    .filter(({ key }) => key.length === 2 * bytes)
+    .map(({ key, expiresMs }) => ({
+      client: formatAddress(key, 0, family),
+      address: formatAddress(key, bytes, family),
+      portSet,
+      timeoutSeconds,
+      remainingMs: expiresMs,
+    }))
 }
 
 /** Two rendered tables have the same digest when they are the same. */

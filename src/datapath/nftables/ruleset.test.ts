@@ -39,6 +39,7 @@ const SNAPSHOT: Snapshot = {
       subject: 0,
     },
   ],
+  places: [],
   subjects: [
     {
       id: '0123456789ab',

@@ -103,6 +103,7 @@ function livenessSets(): RenderedSet[] {
 /**
  * Clients by interface and source. `governed` and `ungoverned` decide about interception,
  * `clients` about everything else; a map to verdicts would serve only one of the hooks.
+ * `governed_addresses` are told from those that pass as them on another link.
  */
 function clientSets(ruleset: Ruleset): RenderedSet[] {
   const sets: RenderedSet[] = []
@@ -113,6 +114,12 @@ function clientSets(ruleset: Ruleset): RenderedSet[] {
     const ungoverned = mine.filter((client) => client.subject === null)
     sets.push(
       fixed('set', `governed_v${family}`, type, governed.map(clientKey)),
+      fixed(
+        'set',
+        `governed_addresses_v${family}`,
+        `type ipv${family}_addr`,
+        governed.map(addressKey),
+      ),
       fixed('set', `ungoverned_v${family}`, type, ungoverned.map(clientKey)),
       fixed('map', `clients_v${family}`, `${type} : verdict`, mine.map(clientVerdict)),
       fixed('set', `unplaced_v${family}`, `type ipv${family}_addr`, unplaced(ruleset, family)),
@@ -144,10 +151,10 @@ function revokedSets(): RenderedSet[] {
 
 function grantSets(ruleset: Ruleset): RenderedSet[] {
   return ruleset.portSets.flatMap((portSet) =>
-    TIMEOUT_CLASS_SECONDS.flatMap((seconds, classIndex) =>
+    TIMEOUT_CLASS_SECONDS.flatMap((seconds) =>
       ([4, 6] as const).map((family) =>
         live(
-          grantSetName(portSet.id, classIndex, family),
+          grantSetName(portSet.id, seconds, family),
           `${pairType(family)}; flags dynamic,timeout; timeout ${seconds}s; size ${ruleset.grantsMax}`,
           `client and address: ${portsText(portSet.ports)}`,
         ),
@@ -168,7 +175,11 @@ function writersMap(ruleset: Ruleset): RenderedSet {
 }
 
 function clientKey(client: PlacedClient): string {
-  return `"${client.interface}" . ${client.address} comment ${quoted(client.name)}`
+  return `"${client.interface}" . ${addressKey(client)}`
+}
+
+function addressKey(client: PlacedClient | UnplacedClient): string {
+  return `${client.address} comment ${quoted(client.name)}`
 }
 
 function clientVerdict(client: PlacedClient): string {
@@ -181,7 +192,7 @@ function unplaced(ruleset: Ruleset, family: 4 | 6): string[] {
   for (const client of ruleset.unplaced) {
     if (familyOf(client.address) === family) byAddress.set(client.address, client)
   }
-  return [...byAddress].map(([address, client]) => `${address} comment ${quoted(client.name)}`)
+  return [...byAddress.values()].map(addressKey)
 }
 
 function pairType(family: 4 | 6): string {

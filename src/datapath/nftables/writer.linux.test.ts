@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { allocatesNothing } from '../../../test/support/allocation.ts'
 import { compileMarks } from '../../grant/ruleset.ts'
 import { rulesetOf } from '../conformance.ts'
+import { ALIVE_MS } from '../driver.ts'
 import { NftablesDriver } from './driver.ts'
 import { FACTS, inNode, onNode } from '../../../test/support/datapath/world.ts'
 import { PacketGrantWriter } from './writer.ts'
@@ -32,13 +33,40 @@ if (inNode(import.meta.url, 120_000)) {
   test('a table without our last rule is noticed: nothing counts as in force', () => {
     const writer = new PacketGrantWriter({ mark: MARK, place: 1, capacity: BATCH })
     writer.refreshAlive()
+    assert.equal(writer.refreshAlive(), true)
     onNode('nft', 'flush', 'chain', 'inet', 'namegate', 'output')
     for (const family of [4, 6]) {
       pushOne(writer, family, 1)
       assert.equal(writer.flush(), 1)
       assert.equal(writer.isInForce(0), false)
     }
+    assert.equal(writer.refreshAlive(), false)
     assert.equal(writer.tableLosses, 1)
+    assert.equal(writer.aliveFailures, 0)
+    writer[Symbol.dispose]()
+  })
+
+  test('a change of structure is no loss', async () => {
+    await driver.apply(rulesetOf({ facts: FACTS }))
+    const writer = new PacketGrantWriter({ mark: MARK, place: 1, capacity: BATCH })
+    writer.refreshAlive()
+    let isLost = false
+    let lastMs = performance.now()
+    const timer = setInterval(() => {
+      // Late ourselves, on a busy machine: then it rightly says so.
+      const isLate = performance.now() - lastMs > ALIVE_MS - 20
+      lastMs = performance.now()
+      if (!writer.refreshAlive() && !isLate) isLost = true
+    }, 10)
+    for (const variant of [
+      { hasAny: false },
+      { hasDestinations: true },
+      { unknown: 'closed' },
+    ] as const) {
+      await driver.apply(rulesetOf({ facts: FACTS }, variant))
+    }
+    clearInterval(timer)
+    assert.equal(isLost, false)
     writer[Symbol.dispose]()
   })
 
@@ -49,7 +77,7 @@ if (inNode(import.meta.url, 120_000)) {
     onNode('nft', 'add', 'table', ...stranger)
     onNode('nft', 'add chain inet stranger o { type filter hook output priority -310; }')
     onNode('nft', 'add rule inet stranger o meta l4proto udp drop')
-    writer.refreshAlive()
+    assert.equal(writer.refreshAlive(), false)
     assert.equal(writer.aliveFailures, 1)
     pushOne(writer, 4, 1)
     assert.equal(writer.flush(), 1)
@@ -67,7 +95,13 @@ if (inNode(import.meta.url, 120_000)) {
         }
       }
     }
+    t.diagnostic(`IPv4, refresh: ${measureRefresh(writer)} µs`)
     writer[Symbol.dispose]()
+  })
+
+  allocatesNothing('saying that we are alive allocates nothing', () => {
+    const writer = new PacketGrantWriter({ mark: MARK, place: 1, capacity: BATCH })
+    return () => Number(writer.refreshAlive())
   })
 
   for (const family of [4, 6]) {
@@ -86,6 +120,13 @@ function pushOne(writer: PacketGrantWriter, family: number, last: number): void 
   const bytes = family === 4 ? V4 : V6
   bytes[bytes.length - 1] = last
   writer.push(family, bytes, 0, bytes, family === 4 ? 4 : 16, WEB_LONG)
+}
+
+function measureRefresh(writer: PacketGrantWriter): string {
+  const rounds = 2000
+  const start = performance.now()
+  for (let round = 0; round < rounds; round++) writer.refreshAlive()
+  return (((performance.now() - start) * 1000) / rounds).toFixed(1)
 }
 
 function measure(writer: PacketGrantWriter, family: number, size: number): string {

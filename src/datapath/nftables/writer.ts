@@ -19,6 +19,10 @@
  *   success is an accepted packet.
  * - This worker was stopped and is late: the kernel refuses it, since its alive element is gone.
  *
+ * And what was in force must be known to be gone when it is (a flush), also when everything has been
+ * put back before we look again. So an alive packet makes or extends the alive element, but is
+ * accepted only if the element stood: in a table that was made anew it does not (`Pulse`).
+ *
  * sendmmsg stops at a refused packet and loses the errno when others went before it, so the batch
  * is resumed behind it. It returns short for no other reason (net/socket.c, __sys_sendmmsg).
  * Cost on a noisy two-core machine: see the table in writer.linux.test.ts.
@@ -50,12 +54,15 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
   readonly capacity: number
   readonly #v4: Lane
   readonly #v6: Lane
+  readonly #pulse: Pulse
   /** Of each grant of the batch: its index in the lane, and in bit 31 whether that is #v6. */
   readonly #order: Int32Array
   #count = 0
   #flushed = 0
   #aliveFailures = 0
-  #batchesUnproven = 0
+  #tableLosses = 0
+  /** The kernel held our rules, and this worker's alive element, when we last looked. */
+  #isHeld = false
 
   /** Throws SocketError. */
   constructor(options: PacketGrantWriterOptions) {
@@ -64,6 +71,7 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
     this.capacity = capacity
     this.#v4 = new Lane(4, capacity, mark, place)
     this.#v6 = new Lane(6, capacity, mark, place)
+    this.#pulse = new Pulse(mark, place)
     this.#order = new Int32Array(capacity)
   }
 
@@ -84,9 +92,8 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
   }
 
   flush(): number {
-    const unproven = this.#v4.isUnproven || this.#v6.isUnproven
     const failed = this.#v4.flush() + this.#v6.flush()
-    if (!unproven && (this.#v4.isUnproven || this.#v6.isUnproven)) this.#batchesUnproven++
+    if (this.#v4.isUnproven || this.#v6.isUnproven) this.#lose()
     this.#flushed = this.#count
     this.#count = 0
     return failed
@@ -98,29 +105,76 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
     return at < 0 ? this.#v6.isInForce(at & ~SIGN) : this.#v4.isInForce(at)
   }
 
-  refreshAlive(): void {
-    if (this.#v4.sendAlive() !== 1) this.#aliveFailures++
+  refreshAlive(): boolean {
+    if (this.#pulse.send() === 1) {
+      this.#isHeld = true
+      return true
+    }
+    this.#lose()
+    // Our element was not there, or no rule of ours is, or somebody drops our packets. In the first
+    // case it is there now.
+    const taken = this.#pulse.send()
+    if (taken <= 0) this.#aliveFailures++
+    this.#isHeld = taken === 1
+    return false
   }
 
-  /** Alive packets that the kernel refused since start: the rules are gone, or not yet there. */
+  /** Refreshes that the kernel refused since start: the rules are broken, or not yet there. */
   get aliveFailures(): number {
     return this.#aliveFailures
   }
 
-  /** How often the kernel went from refusing our probe to letting it through: our table was gone. */
+  /** How often the kernel held our rules and then did not; also once for each time we were late. */
   get tableLosses(): number {
-    return this.#batchesUnproven
+    return this.#tableLosses
   }
 
   [Symbol.dispose](): void {
     this.#v4[Symbol.dispose]()
     this.#v6[Symbol.dispose]()
+    this.#pulse[Symbol.dispose]()
+  }
+
+  #lose(): void {
+    if (this.#isHeld) this.#tableLosses++
+    this.#isHeld = false
   }
 }
 
 const SIGN = 1 << 31
 
-/** The packets of one family. */
+/**
+ * What a worker says every 50 ms, in one call; with everything in order one of two goes through:
+ *     ALIVE  accepted: our alive element stood, so the table is the one that we knew, and stands
+ *            for another ALIVE_MS
+ *     PROBE  refused: by our last rule, so it was our rules that accepted
+ * One packet asks and refreshes, since two could meet two tables, old and new. Over IPv4 alone:
+ * chain and sets are of the one table `inet`, which comes and goes as a whole.
+ */
+class Pulse implements Disposable {
+  readonly #sender: RawSender
+
+  constructor(mark: number, place: number) {
+    const packetBytes = V4_HEADER_BYTES + UDP_BYTES
+    this.#sender = new RawSender({ family: 4, packets: 2, packetBytes, mark })
+    for (const [index, port] of [ALIVE_PORT, PROBE_PORT].entries()) {
+      const at = this.#sender.packetAt(index)
+      writeHeaders(this.#sender.u8, at, 4, place)
+      writePort(this.#sender.u8, at + V4_HEADER_BYTES, port)
+    }
+  }
+
+  /** How many were accepted before the first that was not; 0 or less: none. */
+  send(): number {
+    return this.#sender.send(0, 2)
+  }
+
+  [Symbol.dispose](): void {
+    this.#sender[Symbol.dispose]()
+  }
+}
+
+/** The grants of one family. */
 class Lane implements Disposable {
   /** Whether the last batch's probe was let through. */
   isUnproven = false
@@ -129,28 +183,25 @@ class Lane implements Disposable {
   readonly #addressBytes: number
   /** Offset of the source address in a packet; the destination follows it. */
   readonly #sourceAt: number
-  /** Offset of the UDP destination port in a packet. */
-  readonly #portAt: number
+  /** Offset of the UDP header in a packet. */
+  readonly #udpAt: number
   readonly #isInForce: Uint8Array
-  readonly #aliveIndex: number
   #count = 0
 
   constructor(family: 4 | 6, capacity: number, mark: number, place: number) {
     const headerBytes = family === 4 ? V4_HEADER_BYTES : V6_HEADER_BYTES
-    // Two more: the probe stands behind a full batch, the alive packet behind that.
-    const packets = capacity + 2
+    // One more: the probe stands behind a full batch.
+    const packets = capacity + 1
     const packetBytes = headerBytes + UDP_BYTES
     this.#sender = new RawSender({ family, packets, packetBytes, mark })
     this.#u8 = this.#sender.u8
     this.#addressBytes = family === 4 ? 4 : 16
     this.#sourceAt = family === 4 ? 12 : 8
-    this.#portAt = headerBytes + 2
+    this.#udpAt = headerBytes
     this.#isInForce = new Uint8Array(capacity)
-    this.#aliveIndex = capacity + 1
     for (let index = 0; index < packets; index++) {
       writeHeaders(this.#u8, this.#sender.packetAt(index), family, place)
     }
-    this.#setPort(this.#aliveIndex, ALIVE_PORT)
   }
 
   push(
@@ -176,6 +227,7 @@ class Lane implements Disposable {
   /** How many of the batch are not in force. */
   flush(): number {
     const probe = this.#count
+    this.isUnproven = false
     if (probe === 0) return 0
     this.#count = 0
     this.#setPort(probe, PROBE_PORT)
@@ -193,16 +245,11 @@ class Lane implements Disposable {
       }
       at = end + 1
     }
-    this.isUnproven = false
     return failed
   }
 
   isInForce(index: number): boolean {
     return this.#isInForce[index] === 1
-  }
-
-  sendAlive(): number {
-    return this.#sender.send(this.#aliveIndex, 1)
   }
 
   [Symbol.dispose](): void {
@@ -217,10 +264,14 @@ class Lane implements Disposable {
   }
 
   #setPort(index: number, port: number): void {
-    const at = this.#sender.packetAt(index) + this.#portAt
-    this.#u8[at] = port >>> 8
-    this.#u8[at + 1] = port & 0xff
+    writePort(this.#u8, this.#sender.packetAt(index) + this.#udpAt, port)
   }
+}
+
+/** @param at  of the UDP header */
+function writePort(u8: Uint8Array, at: number, port: number): void {
+  u8[at + 2] = port >>> 8
+  u8[at + 3] = port & 0xff
 }
 
 /** Source: RFC 791 §3.1, RFC 8200 §3, RFC 768. Hop limit 1: it could go nowhere. */

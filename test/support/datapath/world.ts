@@ -185,7 +185,18 @@ export function onNode(command: string, ...words: string[]): string {
   return execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 }
 
-/** The same with something on its standard input. */
+/** The same in the namespace of a pod. */
+export function inPod(pod: PodName, command: string, ...words: string[]): string {
+  const names = JSON.parse(process.env[VARIABLE]!) as Record<PodName, string>
+  return onNode('ip', 'netns', 'exec', names[pod], command, ...words)
+}
+
+/** Words for `ip`: an address that a pod gives itself, to send from. */
+export function ownAddress(verb: 'add' | 'del', address: string): string[] {
+  return ['address', verb, `${address}/${address.includes(':') ? 128 : 32}`, 'dev', 'lo']
+}
+
+/** Runs it here with something on its standard input. */
 export function feedNode(input: string, command: string, ...words: string[]): string {
   return execFileSync(command, words, { encoding: 'utf8', input })
 }

@@ -178,9 +178,14 @@ export class InProcessWorld implements World {
         grants.then((inForce) => checkPromise(snapshot, inForce, client, message)),
       )
     }
-    this.#every(ALIVE_MS, () => this.#writer.refreshAlive())
+    this.#every(ALIVE_MS, () => this.#refreshAlive())
     this.#every(TICK_MS, () => this.#forwarder.tick(this.clock.nowMs))
     this.#every(LOOK_MS, () => this.#lookAtKernel())
+  }
+
+  /** As the loop does: a kernel that has lost our rules has lost the grants too. */
+  #refreshAlive(): void {
+    if (!this.#writer.refreshAlive()) this.#pipeline.forgetGrants()
   }
 
   changeRecords(change: RecordChange): Promise<void> {
@@ -298,7 +303,7 @@ export class InProcessWorld implements World {
     arrival.sourcePort = exchange.port
     arrival.destinationPort = DNS_PORT
     arrival.interfaceIndex = 0
-    this.#writer.refreshAlive()
+    this.#refreshAlive()
     // The packet lies somewhere in a larger buffer, and its memory is used again.
     const packet = new Uint8Array(bytes.length + 96)
     packet.set(bytes, 48)
