@@ -146,8 +146,9 @@ export class Structure {
       return
     }
     log.warn({ difference }, 'the kernel does not hold the ruleset; it is applied again')
-    await driver.apply(ruleset)
+    // First: while it can't be applied, no answer may lean on what was there before.
     onGrantsLost()
+    await driver.apply(ruleset)
     this.#state = 'same'
     this.#detail = ''
   }
