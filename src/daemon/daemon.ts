@@ -16,15 +16,16 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/load.ts'
 import { NftablesDriver } from '../datapath/nftables/driver.ts'
-import { probeNftables } from '../datapath/nftables/probe.ts'
+import { missingCapabilities, probeNftables } from '../datapath/nftables/probe.ts'
 import { FLOW_BYTES_MAX, RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
-import { findUnjustified } from '../grant/revocation.ts'
+import { judgeRevocation } from '../grant/revocation.ts'
 import { NflogListener } from '../linux/nflog.ts'
 import { lockFile, monotonicMs } from '../linux/process.ts'
 import { SocketError } from '../linux/socket.ts'
 import type { Log } from '../log.ts'
 import { ControlServer, controlSocketPath } from '../observe/control.ts'
 import { FlowHistory } from '../observe/history.ts'
+import { filterInSlices } from '../observe/turns.ts'
 import { SNAPSHOT_LAYOUT, type Snapshot } from '../policy/snapshot.ts'
 import type { StandIns } from '../policy/stand-ins.ts'
 import { PolicyTable } from '../policy/table.ts'
@@ -67,6 +68,8 @@ const PROOF_MS = 500
 const SOCKETS_LOCK_MS = 5000
 const LOCK_LOOK_MS = 50
 const TELL_BYTES = 64 * 1024
+/** An answer's flow comes a little later than its grants: by the ring, or from the peer. */
+const FLOWS_SETTLE_MS = 100
 
 const NO_POLICY: Snapshot = {
   layout: SNAPSHOT_LAYOUT,
@@ -75,6 +78,7 @@ const NO_POLICY: Snapshot = {
   denyResponse: 'refused',
   unknown: 'open',
   clients: [],
+  places: [],
   subjects: [],
   portSets: [],
   policies: [],
@@ -114,6 +118,7 @@ export class Daemon implements DaemonView {
     this.version = options.version
     this.config = config
     this.log = log
+    if (config.intercept !== null) needCapabilities()
     makePrivate(config.run)
     makePrivate(config.state)
     takeLock(path.join(config.run, `${role}.lock`), role)
@@ -231,12 +236,14 @@ export class Daemon implements DaemonView {
    */
   async revoke(former: Snapshot): Promise<void> {
     if (this.structure === null || this.socketSet === null || !this.isStructureOwner) return
+    const { snapshot } = this
     const table = new PolicyTable()
-    table.open(this.#encode(this.snapshot))
+    table.open(this.#encode(snapshot))
     const grants = await this.structure.readGrants()
-    const taken = findUnjustified(grants, former, this.snapshot, table, (client, address) =>
-      this.directory.names(client, address),
-    )
+    await sleep(FLOWS_SETTLE_MS)
+    this.directory.useFormer(former)
+    const isTaken = judgeRevocation(former, snapshot, table, await this.directory.names())
+    const taken = await filterInSlices(grants, isTaken)
     if (taken.length === 0) return
     await this.structure.revoke(taken)
     this.dataPlane.forgetGrants()
@@ -482,6 +489,12 @@ export class Daemon implements DaemonView {
 
 function otherRole(role: Role): Role {
   return role === 'agent' ? 'proxy' : 'agent'
+}
+
+/** Before anything is made: the worker's first socket fails without them. */
+function needCapabilities(): void {
+  const missing = missingCapabilities()
+  if (missing !== null) throw new StartError(`govern clients by nftables: ${missing}`)
 }
 
 /** A directory of ours: nobody else may look in. */

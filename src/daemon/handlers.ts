@@ -1,16 +1,23 @@
 /**
  * What a daemon answers on its control socket: the rows of `status`, `observe` and the lists. Made
- * on request from what the parts know; nothing is kept for it.
+ * on request from what the parts know; nothing is kept for it. What walks over flows or grants does
+ * so in slices (observe/turns.ts), as the control server does with rows: the worker ends the process
+ * when this thread stands still.
  */
-import { decodeFlow } from '../flow/decode.ts'
+import { decodeFlow, type Flow } from '../flow/decode.ts'
+import { FLOW_VERDICT, VERDICT_DENIED } from '../flow/record.ts'
 import { formatAddress } from '../identity/address.ts'
 import { ControlError, type Handler } from '../observe/control.ts'
+import type { HistoryCursor } from '../observe/history.ts'
 import { observeHandler } from '../observe/observe.ts'
 import type { CacheRow, ClearedRow, ExplainCause, ExplainRow, GrantRow } from '../observe/rows.ts'
-import { explain, parseTarget } from '../policy/explain.ts'
+import { filterInSlices, Slice } from '../observe/turns.ts'
+import { explain, parseTarget, type Target } from '../policy/explain.ts'
+import { formatPorts } from '../policy/port-set.ts'
 import type { PortRange } from '../policy/snapshot.ts'
 import { Answer, KIND_NODATA, KIND_NXDOMAIN, KIND_POSITIVE, parseAnswer } from '../wire/answer.ts'
 import { QUESTION_AT } from '../wire/header.ts'
+import { isInZone } from '../wire/name.ts'
 import { formatName, formatType, parseName } from '../wire/text.ts'
 import type { CacheRow as StoredAnswer } from '../worker/message.ts'
 import type { DaemonView } from './view.ts'
@@ -49,7 +56,8 @@ async function* storedAnswers(
   while (cursor >= 0) {
     const reply = await daemon.dataPlane.ask({ kind: 'cache-list', cursor })
     cursor = reply.cursor
-    for (const row of reply.rows) if (zone === null || isBelow(row.name, zone)) yield row
+    for (const row of reply.rows)
+      if (zone === null || isInZone(row.name, 0, row.name.length, zone)) yield row
   }
 }
 
@@ -86,7 +94,9 @@ async function* clearCache(daemon: DaemonView, below: string | null): AsyncGener
 async function* listGrants(daemon: DaemonView, client: string | null): AsyncGenerator<GrantRow> {
   if (daemon.structure === null) return
   const portSets = new Map(daemon.snapshot.portSets.map((set) => [set.id, portsText(set.ports)]))
-  for (const grant of await daemon.structure.readGrants()) {
+  const grants = await daemon.structure.readGrants()
+  const namesOf = await daemon.directory.names()
+  for (const grant of grants) {
     const known = daemon.directory.endpoint(grant.client)
     const name = known === null ? grant.client : `${known.namespace}/${known.name}`
     if (client !== null && client !== name && client !== grant.client) continue
@@ -94,7 +104,7 @@ async function* listGrants(daemon: DaemonView, client: string | null): AsyncGene
       client: name,
       clientAddress: grant.client,
       address: grant.address,
-      names: daemon.directory.names(grant.client, grant.address),
+      names: namesOf(grant.client, grant.address),
       ports: portSets.get(grant.portSet) ?? `port set ${grant.portSet}`,
       remainingSeconds: Math.ceil(grant.remainingMs / 1000),
     }
@@ -120,8 +130,10 @@ async function* explainTarget(
     causes.push(...seen.causes)
     isAllowed ||= seen.isOpen
   }
-  const last = lastDenial(daemon, entry?.addresses ?? [client], target.address, target.name)
-  if (last !== null && !isAllowed) causes.push(last)
+  if (!isAllowed) {
+    const last = await lastDenial(daemon, entry?.addresses ?? [client], target)
+    if (last !== null) causes.push(last)
+  }
   yield {
     client: entry === null ? client : `${entry.namespace}/${entry.name}`,
     target: text!,
@@ -141,11 +153,15 @@ async function grantCauses(
   const portSets = new Map(daemon.snapshot.portSets.map((set) => [set.id, set.ports]))
   const causes: ExplainCause[] = []
   let isOpen = false
-  for (const grant of await daemon.structure.readGrants()) {
-    if (grant.address !== address || !clients.includes(grant.client)) continue
+  const grants = await filterInSlices(
+    await daemon.structure.readGrants(),
+    (grant) => grant.address === address && clients.includes(grant.client),
+  )
+  const namesOf = await daemon.directory.names()
+  for (const grant of grants) {
     const ports = portSets.get(grant.portSet) ?? []
     const isPort = port === null || ports.length === 0 || ports.some((range) => has(range, port))
-    const names = daemon.directory.names(grant.client, address)
+    const names = namesOf(grant.client, address)
     const by = names.length === 0 ? 'an answer' : `the answer to ${names.join(', ')}`
     const left = Math.ceil(grant.remainingMs / 1000)
     isOpen ||= isPort
@@ -157,7 +173,7 @@ async function grantCauses(
     })
   }
   if (causes.length === 0) {
-    const names = clients.flatMap((client) => daemon.directory.names(client, address))
+    const names = namesOf(clients[0]!, address)
     const text =
       names.length === 0
         ? 'this client got the address in no answer that is still known'
@@ -168,27 +184,36 @@ async function grantCauses(
 }
 
 /** The latest flow in which exactly this was refused. */
-function lastDenial(
-  daemon: DaemonView,
+async function lastDenial(
+  { history }: DaemonView,
   clients: readonly string[],
-  address: string | null,
-  name: string | null,
-): ExplainCause | null {
-  let found: ExplainCause | null = null
-  const cursor = daemon.history.cursor(0)
-  while (cursor.next()) {
-    const flow = decodeFlow(cursor.bytes, cursor.recordAt, cursor.recordBytes)
-    if (flow === null || flow.verdict !== 'DROPPED') continue
-    if (!clients.includes(flow.source.address)) continue
-    const isIt =
-      flow.type === 'question'
-        ? name !== null && flow.name === `${name}.`
-        : flow.destination.address === address
-    if (!isIt) continue
-    const text = `it was refused last from port ${flow.source.port}`
-    found = { code: flow.reason, policy: '', text, since: new Date(flow.timeMs).toISOString() }
+  target: Target,
+): Promise<ExplainCause | null> {
+  const { end } = history
+  const cursor = history.cursor(0)
+  const slice = new Slice()
+  let found: Flow | null = null
+  while (cursor.sequence < end && cursor.next()) {
+    const flow = denialAt(cursor)
+    const isIt = flow !== null && clients.includes(flow.source.address) && isAbout(flow, target)
+    if (isIt) found = flow
+    if (slice.isOver) await slice.next()
   }
-  return found
+  if (found === null) return null
+  const text = `it was refused last from port ${found.source.port}`
+  return { code: found.reason, policy: '', text, since: new Date(found.timeMs).toISOString() }
+}
+
+/** Decodes only what was denied: it is little, as a rule. */
+function denialAt({ bytes, recordAt, recordBytes }: HistoryCursor): Flow | null {
+  const isDenied = recordBytes > FLOW_VERDICT && bytes[recordAt + FLOW_VERDICT] === VERDICT_DENIED
+  return isDenied ? decodeFlow(bytes, recordAt, recordBytes) : null
+}
+
+function isAbout(flow: Flow, { name, address }: Target): boolean {
+  return flow.type === 'question'
+    ? name !== null && flow.name === `${name}.`
+    : flow.destination.address === address
 }
 
 function addressesOf(stored: StoredAnswer): string[] {
@@ -219,15 +244,8 @@ function kindText(kind: number): CacheRow['kind'] {
   }
 }
 
-/** '80/tcp 443/tcp'; 'all'. */
-export function portsText(ports: readonly PortRange[]): string {
-  if (ports.length === 0) return 'all'
-  return ports
-    .map(({ protocol, first, last }) => {
-      const range = first === last ? String(first) : `${first}-${last}`
-      return first === 0 ? protocol : `${range}/${protocol}`
-    })
-    .join(' ')
+function portsText(ports: readonly PortRange[]): string {
+  return ports.length === 0 ? 'all' : formatPorts(ports)
 }
 
 function has(range: PortRange, port: number): boolean {
@@ -240,11 +258,4 @@ function parseZone(text: string): Uint8Array {
   } catch (error) {
     throw new ControlError('bad-request', (error as Error).message)
   }
-}
-
-/** Whether the name is the zone or lies below it, label by label. */
-function isBelow(name: Uint8Array, zone: Uint8Array): boolean {
-  let at = 0
-  while (name.length - at > zone.length) at += 1 + name[at]!
-  return name.length - at === zone.length && zone.every((byte, index) => name[at + index] === byte)
 }

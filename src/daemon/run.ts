@@ -20,12 +20,14 @@ export interface Runnable {
   stop(): Promise<void>
 }
 
+const EXIT_CANNOT_START = 1
 const EXIT_FAULT = 70
 const LOOK_MS = 1000
 
 /**
  * @param make  makes the daemon; what it throws, and what `start` rejects with, is why it cannot run
- * @returns the exit code: 0 after a stop, 1 when it could not start and somebody can do something
+ * @returns the exit code after a stop: 0. When it can't start and somebody can do something about
+ *   that, the process ends with 1
  */
 export async function runUntilStopped(
   make: () => Runnable,
@@ -40,6 +42,7 @@ export async function runUntilStopped(
   }
   process.on('uncaughtException', fatal)
   process.on('unhandledRejection', fatal)
+  const watched = new WatchedFile(file, load, log)
 
   const stopped = new Promise<void>((resolve) => {
     let isStopping = false
@@ -58,16 +61,18 @@ export async function runUntilStopped(
     const outcome = await Promise.race([daemon.start().then(() => 'started'), stopped])
     if (outcome !== 'started') {
       await daemon.stop()
-      return 0
+      // Not by returning: the start goes on, and may have opened something again.
+      process.exit(0)
     }
   } catch (error) {
     if (!isExpected(error)) return fatal(error)
     log.fatal({ code: (error as { code?: string }).code }, error.message)
-    return 1
+    // Nor here: the worker and the link to the peer run already, and would keep us.
+    process.exit(EXIT_CANNOT_START)
   }
-  const timer = watchFile(file, load, (config) => daemon.reload(config), log)
+  watched.begin((config) => daemon.reload(config))
   await stopped
-  clearInterval(timer)
+  watched.close()
   await daemon.stop()
   return 0
 }
@@ -82,18 +87,47 @@ function isExpected(error: unknown): error is Error {
   )
 }
 
-function watchFile(
-  file: string,
-  load: () => Config,
-  reload: (config: Config) => Promise<void>,
-  log: Log,
-): NodeJS.Timeout {
-  let seen = stampOf(file)
-  const read = (): void => {
-    seen = stampOf(file)
+/**
+ * The configuration file. It is there from the beginning: a SIGHUP while the daemon starts must not
+ * end the process, and what is changed meanwhile must not be missed.
+ */
+class WatchedFile {
+  readonly #file: string
+  readonly #load: () => Config
+  readonly #log: Log
+  #seen: string
+  #reload: ((config: Config) => Promise<void>) | null = null
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(file: string, load: () => Config, log: Log) {
+    this.#file = file
+    this.#load = load
+    this.#log = log
+    this.#seen = stampOf(file)
+    process.on('SIGHUP', () => this.#read())
+  }
+
+  /** From now on changes are handed to `reload`. */
+  begin(reload: (config: Config) => Promise<void>): void {
+    this.#reload = reload
+    this.#timer = setInterval(() => {
+      if (stampOf(this.#file) !== this.#seen) this.#read()
+    }, LOOK_MS)
+  }
+
+  close(): void {
+    this.#reload = null
+    if (this.#timer !== null) clearInterval(this.#timer)
+  }
+
+  #read(): void {
+    if (this.#reload === null) return
+    const file = this.#file
+    const log = this.#log
+    this.#seen = stampOf(file)
     let config: Config
     try {
-      config = load()
+      config = this.#load()
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error
       for (const { line, column, key, message } of error.faults) {
@@ -102,12 +136,8 @@ function watchFile(
       log.error({ file }, 'the configuration has faults; the one before stays in force')
       return
     }
-    reload(config).catch((error: Error) => log.error({ error }, 'reload failed'))
+    this.#reload(config).catch((error: Error) => log.error({ error }, 'reload failed'))
   }
-  process.on('SIGHUP', read)
-  return setInterval(() => {
-    if (stampOf(file) !== seen) read()
-  }, LOOK_MS)
 }
 
 function stampOf(file: string): string {

@@ -20,7 +20,10 @@ test('a signalled descriptor comes back with its token and events, also a negati
   assert.deepEqual([epoll.token(0), epoll.events(0)], [-2, EPOLLIN])
   one.signal()
   assert.equal(epoll.wait(0), 2)
-  assert.deepEqual([epoll.token(0), epoll.token(1)].sort((a, b) => a - b), [-2, 0x7fffffff])
+  assert.deepEqual(
+    [epoll.token(0), epoll.token(1)].sort((a, b) => a - b),
+    [-2, 0x7fffffff],
+  )
   one.close()
   other.close()
 })

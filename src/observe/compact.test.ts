@@ -15,7 +15,7 @@ const DIRECTORY: Directory = {
     if (address === '10.0.0.1') return { namespace: '', name: 'worker-1', identity: 1 }
     return null
   },
-  names: (_client, address) => (address === '192.0.2.99' ? ['www.example.com', 'example.com'] : []),
+  names: async () => () => [],
 }
 
 const COMMON = {
@@ -61,7 +61,9 @@ const CONNECTION: ConnectionFlow = {
 }
 
 function lines(flow: QuestionFlow | ConnectionFlow): string[] {
-  return compactLines(flowRow(flow, DIRECTORY, 'worker-1'))
+  const isKnown = flow.destination.address === '192.0.2.99'
+  const names = isKnown ? ['www.example.com', 'example.com'] : []
+  return compactLines(flowRow(flow, names, DIRECTORY, 'worker-1'))
 }
 
 const CLIENT = 'default/web:34034 (ID:27541)'
@@ -160,7 +162,7 @@ test('a name cannot send escape sequences to the terminal', () => {
     ...DIRECTORY,
     endpoint: () => ({ namespace: 'a', name: 'b\u001b[2J\rc', identity: 300 }),
   }
-  const [line] = compactLines(flowRow(CONNECTION, evil, 'n'))
+  const [line] = compactLines(flowRow(CONNECTION, [], evil, 'n'))
   assert.ok(line!.includes('a/b^[[2J\\rc:34034 (ID:300)'))
 })
 

@@ -65,6 +65,30 @@ async function* count(args: Readonly<Record<string, unknown>>): AsyncGenerator<o
   for (let number = 1; number <= Number(args['to']); number++) yield { number }
 }
 
+// Writing to a client that reads does not wait, so 10,000 rows were made and written in one turn.
+test('many rows are written in slices', async (t) => {
+  let turns = 0
+  let isDone = false
+  const look = () => {
+    turns++
+    if (!isDone) setImmediate(look)
+  }
+  let turnsOfRows = 0
+  async function* rows() {
+    setImmediate(look)
+    for (let number = 0; number < 1000; number++) {
+      const endMs = performance.now() + 0.05
+      while (performance.now() < endMs);
+      yield {}
+    }
+    turnsOfRows = turns
+  }
+  const { socketPath } = await open(t, { rows })
+  assert.equal((await talk(t, socketPath, '{"command":"rows"}\n')).length, 1002)
+  isDone = true
+  assert.ok(turnsOfRows >= 5, `${turnsOfRows} turns`)
+})
+
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await delay(5)
 }

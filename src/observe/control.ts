@@ -12,13 +12,15 @@
  *
  * Everybody who can open the socket may read what clients look up and clear the cache, so the
  * directory is 0700 and the socket 0600. What must stay true: no client can make the daemon wait,
- * grow or fall: lines, clients and time are bounded, and a reader that does not read is dropped.
+ * grow or fall: lines, clients and time are bounded, a reader that does not read is dropped, and
+ * many rows are written in slices (turns.ts).
  */
 import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import path from 'node:path'
 import { assert } from '../assert.ts'
 import type { Log } from '../log.ts'
+import { Slice } from './turns.ts'
 
 export const CONTROL_PROTOCOL = 1
 
@@ -204,9 +206,11 @@ class Session {
     const beat = setInterval(() => void this.#beat(), BEAT_MS)
     try {
       const { handler, args } = this.#parse(line)
+      const slice = new Slice()
       for await (const row of handler(args, this.#gone.signal)) {
         if (this.#gone.signal.aborted) return
         if (!(await this.#write({ row }))) return
+        if (slice.isOver) await slice.next()
       }
       this.#finish({ end: true })
     } catch (error) {

@@ -33,9 +33,18 @@ export interface Party {
 export interface Directory {
   /** The client, pod or Service with this address; null: nobody known. */
   endpoint(address: string): { namespace: string; name: string; identity: number } | null
-  /** Names under which `client` was given `address`; empty when unknown. */
-  names(client: string, address: string): readonly string[]
+  /**
+   * Resolves to a look-up that knows every answer up to now. The first time it reads the whole
+   * history, in slices; so it is asked for only when a name is wanted.
+   */
+  names(): Promise<NamesOf>
 }
+
+/**
+ * Names under which a client (any of its addresses) was given `address`, without final dots and
+ * the latest first; empty when unknown.
+ */
+export type NamesOf = (client: string, address: string) => readonly string[]
 
 /** Cilium's reserved identities, by number. Others are printed as (ID:n). */
 export const RESERVED_IDENTITIES = [
@@ -53,19 +62,22 @@ export const RESERVED_IDENTITIES = [
 ] as const
 export const IDENTITY_WORLD = 2
 
-/** Looks up who took part in `flow`. */
-export function flowRow(flow: Flow, directory: Directory, node: string): FlowRow {
-  const client = flow.source.address
+/**
+ * Looks up who took part in `flow`.
+ * @param names  of the destination, for a connection: whom a question went to was not looked up
+ */
+export function flowRow(
+  flow: Flow,
+  names: readonly string[],
+  directory: Directory,
+  node: string,
+): FlowRow {
   return {
     time: new Date(flow.timeMs).toISOString(),
     node,
     flow,
-    source: party(client, directory, []),
-    destination: party(
-      flow.destination.address,
-      directory,
-      directory.names(client, flow.destination.address),
-    ),
+    source: party(flow.source.address, directory, []),
+    destination: party(flow.destination.address, directory, names),
   }
 }
 

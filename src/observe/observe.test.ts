@@ -6,9 +6,10 @@ import { FLOW_CONNECTION, VERDICT_DENIED } from '../flow/record.ts'
 import { ControlError } from './control.ts'
 import type { Directory, FlowRow, LostRow } from './flow-row.ts'
 import { FlowHistory } from './history.ts'
+import { appendAnswer } from './history-fixture.ts'
 import { observeHandler } from './observe.ts'
 
-const NOBODY: Directory = { endpoint: () => null, names: () => [] }
+const NOBODY: Directory = { endpoint: () => null, names: async () => () => [] }
 
 /** Appends the drop of a connection to `port`. */
 function append(history: FlowHistory, port: number, timeMs = 0): void {
@@ -92,6 +93,29 @@ test('flows up to a moment can be left out', async () => {
   const history = new FlowHistory()
   for (let number = 1; number <= 5; number++) append(history, number, number * 1000)
   assert.deepEqual(await ports(history, { sinceMs: 3000 }), [4, 5])
+})
+
+test('only a connection is shown with the names of its destination', async () => {
+  const history = new FlowHistory()
+  appendAnswer(history, '10.0.0.7', 'www.example.com.', ['192.0.2.1'])
+  let asked = 0
+  const directory: Directory = {
+    endpoint: () => null,
+    names: async () => {
+      asked++
+      return (client, address) => [`${client}.${address}.example.com`]
+    },
+  }
+  const rowsOf = async () => {
+    const rows: FlowRow[] = []
+    const handler = observeHandler(history, directory, 'worker-1')
+    for await (const row of handler({}, new AbortController().signal)) rows.push(row as FlowRow)
+    return rows.map(({ destination }) => destination.names)
+  }
+  assert.deepEqual(await rowsOf(), [[]])
+  assert.equal(asked, 0, 'it would read the whole history')
+  append(history, 443)
+  assert.deepEqual(await rowsOf(), [[], ['10.0.0.7.192.0.2.1.example.com']])
 })
 
 test('a request that makes no sense is refused', () => {

@@ -6,12 +6,12 @@
  * between; who reads slowly loses rows (and is told how many) rather than make the daemon keep
  * them.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { decodeFlow } from '../flow/decode.ts'
+import { decodeFlow, type Flow } from '../flow/decode.ts'
 import { ControlError, type Handler } from './control.ts'
 import { accepts, type FlowFilter, filterFault } from './filter.ts'
 import { type Directory, type FlowRow, flowRow, type LostRow } from './flow-row.ts'
 import type { FlowHistory, HistoryCursor } from './history.ts'
+import { Slice } from './turns.ts'
 
 /** What `observe` can be asked for. */
 export interface ObserveRequest extends FlowFilter {
@@ -24,8 +24,6 @@ export interface ObserveRequest extends FlowFilter {
 
 /** Nobody reads more on a terminal, and the rows are held in memory before they are sent. */
 const LAST_MAX = 10_000
-/** Records looked at before other work gets its turn: about 5 ms. */
-const SLICE = 500
 
 /** The handler of the command 'observe'. */
 export function observeHandler(history: FlowHistory, directory: Directory, node: string): Handler {
@@ -41,20 +39,21 @@ async function* observe(
 ): AsyncGenerator<FlowRow | LostRow> {
   const end = history.end
   const read = (cursor: HistoryCursor) => rowAt(cursor, directory, node, request)
-  if (request.last > 0) yield* await latest(history, end, request.last, read)
+  if (request.last > 0) yield* await latest(history, end, request.last, read, signal)
   if (!request.follow) return
   const cursor = history.cursor(end)
+  const slice = new Slice()
   let seenLost = 0
   while (!signal.aborted) {
-    for (let count = 0; count < SLICE && cursor.next(); count++) {
-      const row = read(cursor)
+    while (!slice.isOver && cursor.next()) {
+      const row = await read(cursor)
       if (row) yield row
     }
     if (cursor.lost > seenLost) {
       yield { lost: cursor.lost - seenLost }
       seenLost = cursor.lost
     }
-    if (cursor.sequence < history.end) await nextTurn()
+    if (cursor.sequence < history.end) await slice.next()
     else await history.reached(cursor.sequence, signal)
   }
 }
@@ -64,17 +63,21 @@ async function latest(
   history: FlowHistory,
   end: number,
   count: number,
-  read: (cursor: HistoryCursor) => FlowRow | null,
+  read: (cursor: HistoryCursor) => Promise<FlowRow | null>,
+  signal: AbortSignal,
 ): Promise<FlowRow[]> {
+  const slice = new Slice()
   let rows: FlowRow[] = []
   let limit = end
   for (const start of history.chunkStarts) {
     const cursor = history.cursor(start)
     const found: FlowRow[] = []
-    for (let seen = 1; cursor.sequence < limit && cursor.next(); seen++) {
-      const row = read(cursor)
+    // One that is overtaken while we give way may go on behind the limit.
+    while (cursor.sequence < limit && cursor.next() && cursor.sequence <= limit) {
+      const row = await read(cursor)
       if (row) found.push(row)
-      if (seen % SLICE === 0) await nextTurn()
+      if (slice.isOver) await slice.next()
+      if (signal.aborted) return []
     }
     rows = [...found, ...rows]
     if (rows.length >= count) break
@@ -83,16 +86,23 @@ async function latest(
   return rows.slice(-count)
 }
 
-function rowAt(
+/** null: not wanted. Reads the record before it gives way for the first time. */
+async function rowAt(
   cursor: HistoryCursor,
   directory: Directory,
   node: string,
   request: ObserveRequest,
-): FlowRow | null {
+): Promise<FlowRow | null> {
   const flow = decodeFlow(cursor.bytes, cursor.recordAt, cursor.recordBytes)
   if (!flow || flow.timeMs <= request.sinceMs) return null
-  const row = flowRow(flow, directory, node)
+  const row = flowRow(flow, await namesFor(flow, directory), directory, node)
   return accepts(request, row) ? row : null
+}
+
+async function namesFor(flow: Flow, directory: Directory): Promise<readonly string[]> {
+  if (flow.type === 'question') return []
+  const names = await directory.names()
+  return names(flow.source.address, flow.destination.address)
 }
 
 /** What came over the socket, checked. */

@@ -69,6 +69,8 @@ interface Parts {
   readonly clients?: string
   readonly former?: readonly PortSet[]
   readonly nodeAddresses?: readonly string[]
+  /** Absent: every pod is of this node. */
+  readonly node?: string
   readonly documents?: readonly PolicyDocument[]
 }
 
@@ -76,7 +78,7 @@ function compile(parts: Parts): Snapshot {
   const { inventory, faults } = readClients(
     parts.clients ?? CLIENTS + DNS_PODS + DNS_SERVICE,
     'clients.yaml',
-    null,
+    parts.node ?? null,
   )
   assert.deepEqual(faults, [])
   return compileSnapshot({
@@ -269,6 +271,25 @@ test('names of the same server add up, and one rule without names lifts them', (
   assert.equal(ask(snapshot, 'b.example.com', '10.96.0.10'), QUESTION_DENIED_NAME)
   const lifted = compile({ policies: policy('a', 'web', `  egress:\n${two}    - ${TO_DNS}\n`) })
   assert.equal(ask(lifted, 'b.example.com', '10.96.0.10'), QUESTION_ALLOWED)
+})
+
+test('Services and pods of other nodes are known by their addresses, and are no clients', () => {
+  const elsewhere = DNS_PODS.replaceAll('spec: {', 'spec: {nodeName: worker-2, ')
+  const headless = DNS_SERVICE.replace('kube-dns', 'headless').replace('10.96.0.10', 'None')
+  const both = DNS_SERVICE.replace('[10.96.0.10]', '["2001:db8:96::a", 10.96.0.10]')
+  const clients = CLIENTS + elsewhere + headless + both
+  const snapshot = compile({ clients, node: 'worker-1' })
+  assert.deepEqual(
+    snapshot.clients.map(({ name }) => name),
+    ['db', 'web', 'web'],
+  )
+  const namespace = 'kube-system'
+  assert.deepEqual(snapshot.places, [
+    { namespace, name: 'coredns-0', addresses: ['10.0.0.53'] },
+    { namespace, name: 'coredns-1', addresses: ['10.0.0.54'] },
+    { namespace, name: 'kube-dns', addresses: ['10.96.0.10', '2001:db8:96::a'] },
+  ])
+  assert.deepEqual(compile({ clients: CLIENTS }).places, [])
 })
 
 test('a ClusterIP is covered only when every backend behind it is', () => {

@@ -20,6 +20,7 @@ import type { PolicyDocument, PolicyRule, UnresolvedPort } from './rule.ts'
 import { listFrontends } from './services.ts'
 import {
   type ClientEntry,
+  type KnownPlace,
   PORT_SETS_MAX,
   type PolicyEntry,
   type PolicyFault,
@@ -65,6 +66,7 @@ export function compileSnapshot(input: CompileInput): Snapshot {
     denyResponse: input.denyResponse,
     unknown: input.unknown,
     clients,
+    places: listPlaces(input.inventory),
     subjects,
     portSets: [...portSets.values()]
       .filter(({ number }) => used.has(number))
@@ -267,6 +269,24 @@ function clientEntry(endpoint: Endpoint, subject: number): ClientEntry {
     interface: endpoint.interface,
     subject,
   }
+}
+
+function listPlaces({ services, endpoints }: Inventory): KnownPlace[] {
+  const pods = endpoints.filter(({ isClient }) => !isClient)
+  return [...services, ...pods]
+    .filter(({ addresses }) => addresses.length > 0)
+    .map(({ namespace, name, addresses }) => ({
+      namespace,
+      name,
+      addresses: addresses.toSorted(compareText),
+    }))
+    .toSorted(
+      (a, b) =>
+        compareText(a.namespace, b.namespace) ||
+        compareText(a.name, b.name) ||
+        // A Service and a pod may have the same name.
+        compareText(a.addresses[0]!, b.addresses[0]!),
+    )
 }
 
 function policyEntry({ document, faults }: CompiledPolicy, clientCount: number): PolicyEntry {

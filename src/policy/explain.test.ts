@@ -59,7 +59,7 @@ test('a name that may be asked and opens something is allowed, with the rules th
     GOVERNED,
     'question-allowed: team-a/allow, matchPattern **.example.com: 10.96.0.10 port 53 may be asked for www.example.com',
     'question-allowed: team-a/allow, matchPattern **.example.com: 169.254.20.10 port 53 may be asked for www.example.com',
-    'name-opens: team-a/allow, matchPattern *.example.com: opens the addresses of www.example.com on tcp/443',
+    'name-opens: team-a/allow, matchPattern *.example.com: opens the addresses of www.example.com on 443/tcp',
   ])
   assert.equal(told('10.0.0.7', 'www.example.com')[0], 'allowed')
 })
@@ -67,7 +67,7 @@ test('a name that may be asked and opens something is allowed, with the rules th
 test('a name is denied for its port, for opening nothing, or because it may not be asked', () => {
   assert.equal(
     told('team-a/web', 'www.example.com:80').at(-1),
-    'port-not-open: team-a/allow, matchPattern *.example.com: opens tcp/443, not port 80',
+    'port-not-open: team-a/allow, matchPattern *.example.com: opens 443/tcp, not port 80',
   )
   assert.deepEqual(told('team-a/web', 'a.b.example.com').slice(-1), [
     'name-opens-nothing: no toFQDNs rule matches a.b.example.com',
@@ -93,7 +93,7 @@ test('an address is allowed by a rule, denied by one, or opened by none', () => 
   assert.deepEqual(told('team-a/web', '192.0.2.1:5432'), [
     'allowed',
     GOVERNED,
-    'address-allowed: team-a/allow: 192.0.2.1 is open on tcp/5432',
+    'address-allowed: team-a/allow: 192.0.2.1 is open on 5432/tcp',
   ])
   assert.deepEqual(told('team-a/web', '192.0.2.129:5432'), [
     'denied',

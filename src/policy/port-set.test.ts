@@ -21,11 +21,11 @@ test('ports are joined, sorted, and any where all protocols agree', () => {
     })
     return formatPorts(normalPorts(parsed))
   }
-  assert.equal(normal('tcp/443 tcp/80'), 'tcp/80, tcp/443')
-  assert.equal(normal('tcp/80-90 tcp/91-95 tcp/85'), 'tcp/80-95')
-  assert.equal(normal('tcp/53 udp/53 sctp/53'), 'any/53')
-  assert.equal(normal('any/53 tcp/53'), 'any/53')
-  assert.equal(normal('any/53 tcp/54'), 'sctp/53, tcp/53-54, udp/53')
+  assert.equal(normal('tcp/443 tcp/80'), '80/tcp 443/tcp')
+  assert.equal(normal('tcp/80-90 tcp/91-95 tcp/85'), '80-95/tcp')
+  assert.equal(normal('tcp/53 udp/53 sctp/53'), '53/any')
+  assert.equal(normal('any/53 tcp/53'), '53/any')
+  assert.equal(normal('any/53 tcp/54'), '53/sctp 53-54/tcp 53/udp')
 })
 
 test('normal ports are the same ports, and normal already', () => {

@@ -50,11 +50,14 @@ export function hasPort(
   )
 }
 
-/** 'tcp/80, tcp/443, any/0-65535' */
+/** '80/tcp 443-445/tcp sctp': a protocol alone is every port of it. */
 export function formatPorts(ports: readonly PortRange[]): string {
   return ports
-    .map(({ protocol, first, last }) => `${protocol}/${rangeText(first, last)}`)
-    .join(', ')
+    .map(({ protocol, first, last }) => {
+      if (first === 0) return protocol
+      return first === last ? `${first}/${protocol}` : `${first}-${last}/${protocol}`
+    })
+    .join(' ')
 }
 
 /**
@@ -114,8 +117,4 @@ function joinRanges(ranges: readonly PortRange[]): PortRange[] {
 
 function isSameRange(a: PortRange, b: PortRange): boolean {
   return a.first === b.first && a.last === b.last
-}
-
-function rangeText(first: number, last: number): string {
-  return first === last ? String(first) : `${first}-${last}`
 }

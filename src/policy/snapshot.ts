@@ -23,6 +23,8 @@ export interface Snapshot {
   readonly unknown: 'open' | 'closed'
   /** Sorted by namespace, then name. */
   readonly clients: readonly ClientEntry[]
+  /** Whom clients may ask or connect to, for people who read flows. Sorted by namespace, then name. */
+  readonly places: readonly KnownPlace[]
   /** Distinct rule lists; two clients under the same policies share one. Sorted by id. */
   readonly subjects: readonly Subject[]
   /** Distinct port sets that name rules open. Sorted by number. */
@@ -41,6 +43,14 @@ export interface ClientEntry {
   readonly interface: string | null
   /** Index into `subjects`; -1: no policy selects this client, it is ungoverned. */
   readonly subject: number
+}
+
+/** A Service that has ClusterIPs, or a pod that is no client of this node. */
+export interface KnownPlace {
+  readonly namespace: string
+  readonly name: string
+  /** Canonical text, sorted. At least one. */
+  readonly addresses: readonly string[]
 }
 
 export interface Subject {

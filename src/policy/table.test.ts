@@ -54,7 +54,7 @@ function makeClient(addresses: string[], subject: number, link: string | null = 
 }
 
 function makeSnapshot(parts: Partial<Snapshot>): Snapshot {
-  const empty = { clients: [], subjects: [], portSets: [], policies: [] }
+  const empty = { clients: [], places: [], subjects: [], portSets: [], policies: [] }
   return {
     layout: 1,
     revision: 7,

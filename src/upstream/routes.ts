@@ -9,6 +9,7 @@
  * Group numbers are keys of the cache and are never used again for another server.
  */
 import { assert } from '../assert.ts'
+import { isInZone } from '../wire/name.ts'
 import { NO_GROUP } from './transport.ts'
 
 /** Where something listens. */
@@ -138,24 +139,11 @@ export class Routes {
   }
 
   #zone(name: Uint8Array, nameAt: number, nameBytes: number): number {
-    const end = nameAt + nameBytes
     for (const zone of this.#zones) {
-      if (isWithin(name, nameAt, end, zone.name)) return zone.group
+      if (isInZone(name, nameAt, nameBytes, zone.name)) return zone.group
     }
     return NO_GROUP
   }
-}
-
-/** Whether the name is the zone or lies below it; only whole labels count. */
-function isWithin(name: Uint8Array, nameAt: number, end: number, zone: Uint8Array): boolean {
-  const from = end - zone.length
-  let at = nameAt
-  while (at < from) at += 1 + name[at]!
-  if (at !== from) return false
-  for (let index = 0; index < zone.length; index++) {
-    if (name[from + index] !== zone[index]) return false
-  }
-  return true
 }
 
 /** FNV-1a, 32 bits, over ports and addresses in their order. */

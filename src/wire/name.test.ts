@@ -8,6 +8,7 @@ import {
   checkName,
   foldName,
   hashName,
+  isInZone,
   isNameAt,
   labelCount,
   LOWER,
@@ -359,6 +360,22 @@ describe('hashName', () => {
   })
 })
 
+test('a zone holds itself and what ends in its labels, wherever the name lies', () => {
+  const isIn = (name: string, zone: string) => {
+    const bytes = Uint8Array.of(1, 2, ...parseName(name), 3)
+    return isInZone(bytes, 2, bytes.length - 3, parseName(zone))
+  }
+  assert.ok(isIn('example.com', 'example.com'))
+  assert.ok(isIn('a.b.example.com', 'example.com'))
+  assert.ok(isIn('example.com', '.'))
+  assert.ok(isIn('.', '.'))
+  assert.ok(!isIn('badexample.com', 'example.com'))
+  assert.ok(!isIn('example.com', 'www.example.com'))
+  assert.ok(!isIn('example.org', 'example.com'))
+  // The label's bytes spell a zone's length and name.
+  assert.ok(!isIn('x\\007example.com', 'example.com'))
+})
+
 const packet = message(7, 'example', 3, 'com', 0, 3, 'wWw', 0xc0, 12)
 const ttls = Uint16Array.of(31, 60, 80)
 const wanted = parseName('www.example.com')
@@ -373,4 +390,5 @@ allocatesNothing('hashName allocates nothing', () => (call) => hashName(wanted, 
 allocatesNothing('sameName and sameNameFolded allocate nothing', () => (call) => {
   return sameName(wanted, 0, out, call & 255, 17) || sameNameFolded(wanted, 0, out, call & 255, 17)
 })
+allocatesNothing('isInZone allocates nothing', () => () => isInZone(wanted, 0, 17, wanted))
 allocatesNothing('labelCount allocates nothing', () => () => labelCount(wanted, 0))

@@ -236,6 +236,13 @@ export function parentAt(bytes: Uint8Array, at: number): number {
   return at + 1 + bytes[at]!
 }
 
+/** Whether a name is `zone`, itself a whole name, or lies below it; only whole labels count. */
+export function isInZone(bytes: Uint8Array, at: number, length: number, zone: Uint8Array): boolean {
+  const from = at + length - zone.length
+  while (at < from) at += 1 + bytes[at]!
+  return at === from && sameName(bytes, from, zone, 0, zone.length)
+}
+
 /**
  * Hash of a name, 0 to 2³¹ - 1: one bit short of a word, so that it is never a heap number (16
  * bytes each, measured) and is itself again when it comes out of an Int32Array or a Uint32Array.

@@ -43,8 +43,8 @@ export const LAG_MS = 14
 export const COUNTERS_AT = 16
 export const CONTROL_WORDS = COUNTERS_AT + COUNTER_COUNT
 
-/** Looks after what is in flight, but reads no socket and does not say that it is alive. */
-export const MODE_HOLD = 0
+// MODE 0, before any other: looks after what is in flight, but reads no socket and does not say that
+// it is alive.
 export const MODE_SERVE = 1
 /** Reads nothing new, answers what is in hand, then STATE_DRAINED. */
 export const MODE_DRAIN = 2

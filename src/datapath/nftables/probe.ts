@@ -64,7 +64,7 @@ export async function probeNftables(sources: ProbeSources = MACHINE): Promise<Nf
     version === 'no' ? null : await tryTool(sources, sources.tools.nft, ['list', 'tables'])
   const guard = await tryTool(sources, sources.tools.ip, ['xfrm', 'policy', 'count'])
   const findings = [
-    ...toolFindings(version, iproute, capabilities, rules !== null),
+    ...toolFindings(version, iproute, missingCapabilities(sources), rules !== null),
     ...machineFindings(sources),
     ...(guard === null ? [NO_GUARD] : []),
   ]
@@ -79,6 +79,17 @@ export async function probeNftables(sources: ProbeSources = MACHINE): Promise<Nf
   return { isUsable, decision: `datapath: [${words.join(' ')}]`, findings }
 }
 
+/**
+ * 'needs CAP_NET_ADMIN and CAP_NET_RAW, has neither'; null when nothing is missing. For whoever
+ * opens sockets that need them before there is time for the probe.
+ */
+export function missingCapabilities(sources: ProbeSources = MACHINE): string | null {
+  const capabilities = readCapabilities(sources)
+  if (capabilities.length === 2) return null
+  const has = capabilities.length === 0 ? 'neither' : `only ${capabilities[0]!}`
+  return `needs CAP_NET_ADMIN and CAP_NET_RAW, has ${has}`
+}
+
 /** Without these nothing works at all; other blocking findings concern some clients. */
 const BASIC: ReadonlySet<string> = new Set(['no-nft', 'no-ip', 'no-capability', 'no-nftables'])
 
@@ -91,7 +102,7 @@ const NO_GUARD: Finding = {
 function toolFindings(
   version: string,
   iproute: string,
-  capabilities: readonly string[],
+  missing: string | null,
   canList: boolean,
 ): Finding[] {
   const findings: Finding[] = []
@@ -99,10 +110,8 @@ function toolFindings(
     findings.push({ code, isBlocking: true, text })
   if (version === 'no') add('no-nft', 'nft is not installed: install nftables 1.0.6 or newer')
   if (iproute === 'no') add('no-ip', 'ip is not installed: install iproute2')
-  if (capabilities.length < 2) {
-    const has = capabilities.length === 0 ? 'neither' : `only ${capabilities.join('')}`
-    add('no-capability', `needs CAP_NET_ADMIN and CAP_NET_RAW, has ${has}`)
-  } else if (version !== 'no' && !canList) {
+  if (missing !== null) add('no-capability', missing)
+  else if (version !== 'no' && !canList) {
     add('no-nftables', 'nft can not talk to the kernel: it needs CONFIG_NF_TABLES')
   }
   return findings
