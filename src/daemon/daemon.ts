@@ -370,7 +370,7 @@ export class Daemon implements DaemonView {
     const group = nflogGroup(intercept, PLACES[this.role])
     try {
       this.#nflog = new NflogListener(group, (packet) => {
-        const flow = flowOfDenial(packet, Date.now())
+        const flow = flowOfDenial(packet, packet.timeMs ?? Date.now())
         // The peer has a group of its own and hears of it from the kernel.
         if (flow !== null) this.history.append(flow, 0, flow.length, true)
       })

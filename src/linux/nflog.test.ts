@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { attribute, concatBytes } from './netlink.ts'
 import { parseLogged } from './nflog.ts'
 
+const TIMESTAMP = 3
 const INDEV = 4
 const PAYLOAD = 9
 const PREFIX = 10
@@ -39,6 +40,7 @@ const TCP_SYN = [0x9c, 0x40, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2]
 test('prefix, interface, addresses, ports and flags of a TCP packet are read', () => {
   assert.deepEqual(logged(v4(6, 0, ...TCP_SYN)), {
     prefix: 'namegate denied source',
+    timeMs: null,
     interfaceIndex: 258,
     family: 4,
     source: Uint8Array.of(10, 0, 0, 7),
@@ -48,6 +50,17 @@ test('prefix, interface, addresses, ports and flags of a TCP packet are read', (
     destinationPort: 80,
     tcpFlags: 2,
   })
+})
+
+test('a packet says when it came in, however late it is read', () => {
+  const seconds = [0, 0, 0, 0, 0x6a, 0xff, 0, 1]
+  const microseconds = [0, 0, 0, 0, 0, 7, 0xa1, 0x20] // 500,000
+  const message = concatBytes(
+    attribute(TIMESTAMP, Uint8Array.from([...seconds, ...microseconds])),
+    attribute(PREFIX, new TextEncoder().encode('namegate denied source\0')),
+    attribute(PAYLOAD, v4(6, 0, ...TCP_SYN)),
+  )
+  assert.equal(parseLogged(message, 0, message.length)?.timeMs, 0x6aff0001 * 1000 + 500)
 })
 
 test('IPv4 options and IPv6 extension headers are stepped over', () => {

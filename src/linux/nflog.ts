@@ -29,6 +29,8 @@ import { SocketError } from './socket.ts'
 export interface LoggedPacket {
   /** The rule's `log prefix`. */
   readonly prefix: string
+  /** When it came in, ms since 1970; null: the kernel did not say (packets made here). */
+  readonly timeMs: number | null
   /** Index of the interface it came in by; 0: none. */
   readonly interfaceIndex: number
   readonly family: 4 | 6
@@ -56,6 +58,7 @@ const NFULNL_CFG_CMD_BIND = Uint8Array.of(1)
 const COPY_128_BYTES = Uint8Array.of(0, 0, 0, 128, 2, 0)
 // Attributes of a packet.
 const NFULA_IFINDEX_INDEV = 4
+const NFULA_TIMESTAMP = 3
 const NFULA_PAYLOAD = 9
 const NFULA_PREFIX = 10
 
@@ -143,16 +146,16 @@ export function parseLogged(bytes: Uint8Array, at: number, end: number): LoggedP
   const device = findAttribute(bytes, at, end, NFULA_IFINDEX_INDEV)
   const interfaceIndex = device < 0 ? 0 : readU32(bytes, device, attributeEnd(bytes, device))
   const text = prefixText(bytes, prefix, attributeEnd(bytes, prefix))
-  return parsePacket(bytes, payload, attributeEnd(bytes, payload), text, interfaceIndex)
+  const timeMs = readTime(bytes, findAttribute(bytes, at, end, NFULA_TIMESTAMP))
+  const packet = parsePacket(bytes, payload, attributeEnd(bytes, payload))
+  return packet === null ? null : { prefix: text, timeMs, interfaceIndex, ...packet }
 }
 
 function parsePacket(
   bytes: Uint8Array,
   at: number,
   end: number,
-  prefix: string,
-  interfaceIndex: number,
-): LoggedPacket | null {
+): Omit<LoggedPacket, 'prefix' | 'timeMs' | 'interfaceIndex'> | null {
   if (at >= end) return null
   const version = bytes[at]! >> 4
   const family = version === 4 ? 4 : 6
@@ -175,8 +178,6 @@ function parsePacket(
   const hasPorts = PROTOCOLS_WITH_PORTS.has(protocol) && transport + 4 <= end
   const hasFlags = protocol === IPPROTO_TCP && transport + 14 <= end
   return {
-    prefix,
-    interfaceIndex,
     family,
     source,
     destination,
@@ -207,4 +208,15 @@ function prefixText(bytes: Uint8Array, at: number, end: number): string {
   let text = ''
   for (; at < end && bytes[at] !== 0; at++) text += String.fromCharCode(bytes[at]!)
   return text
+}
+
+/**
+ * struct nfulnl_msg_packet_timestamp: seconds and microseconds, 64 bits each, big-endian. Of the
+ * microseconds the low word is all.
+ */
+function readTime(bytes: Uint8Array, at: number): number | null {
+  if (at < 0 || attributeEnd(bytes, at) - at < 16) return null
+  const end = at + 16
+  const seconds = readU32(bytes, at, end) * 2 ** 32 + readU32(bytes, at + 4, end)
+  return seconds * 1000 + Math.floor(readU32(bytes, at + 12, end) / 1000)
 }
