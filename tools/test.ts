@@ -6,7 +6,7 @@
  * after them the machine must be as it was (leaks.ts). In CI (CI=true) a kernel test that was
  * skipped is a failure: a green run must mean that the kernel side was tried.
  */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { missingForNamespaces } from '../test/support/netns.ts'
@@ -79,6 +79,8 @@ function prepareEnvironment(): string {
   const [name, value] = mark.split('=') as [string, string]
   process.env[name] = value
   process.env.TMPDIR = mkdtempSync(join(tmpdir(), 'ngt-'))
+  // Tests that act as another user must be able to come by.
+  chmodSync(process.env.TMPDIR, 0o711)
   // Stripping types and compiling takes 45 ms of each test file's start; kept, it takes 5.
   process.env.NODE_COMPILE_CACHE = join(ROOT, 'node_modules', '.cache', 'compile')
   return process.env.TMPDIR

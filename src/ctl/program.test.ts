@@ -34,7 +34,12 @@ listen: {addresses: [127.0.0.1], port: 5353}
 upstreams: [{zones: ["."], servers: [192.0.2.53]}]
 `
 
-function world(t: TestContext, parts: Partial<ProgramParts> = {}): World {
+/** @param shownDefault  what --help names as the default file; its length decides where lines break */
+function world(
+  t: TestContext,
+  parts: Partial<ProgramParts> = {},
+  shownDefault: string | null = null,
+): World {
   const directory = mkdtempSync(path.join(tmpdir(), 'namegate-program-'))
   t.after(() => rmSync(directory, { recursive: true }))
   const defaultFile = path.join(directory, 'namegate.yaml')
@@ -57,7 +62,7 @@ function world(t: TestContext, parts: Partial<ProgramParts> = {}): World {
         out: (text) => (out += text),
         err: (text) => (err += text),
         machine,
-        defaultFile,
+        defaultFile: shownDefault ?? defaultFile,
         signal: new AbortController().signal,
       },
     )
@@ -95,7 +100,7 @@ const COMMANDS = [
 ]
 
 test('--help of every command says what it does, with examples', async (t) => {
-  const { command } = world(t)
+  const { command } = world(t, {}, '/etc/namegate/namegate.yaml')
   let pages = ''
   for (const name of COMMANDS) {
     const { out, code } = await command(...name, '--help')
