@@ -13,9 +13,8 @@ const LINES_MAX = 40
 const files = globSync('*.scn', { cwd: import.meta.dirname }).sort()
 assert(files.length > 0, 'there are scenarios')
 
-async function runInProcess(scenario: Scenario): Promise<void> {
-  await using world = new InProcessWorld(scenario)
-  await runScenario(scenario, world)
+function runInProcess(scenario: Scenario): Promise<void> {
+  return runScenario(scenario, new InProcessWorld(scenario))
 }
 
 for (const file of files) {

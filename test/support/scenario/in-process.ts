@@ -2,8 +2,8 @@
  * The world inside the test's process: the real pipeline, forwarder, routes, cache, policy reader,
  * compiler and table, grant table and flow ring. Not real are what lies outside: the clock stands
  * still until it is moved, upstreams are scripts, clients are source ports, the kernel is memory.
- * Of the main thread it plays two small parts: it enforces a policy, and once a second it looks
- * whether the kernel still holds the ruleset.
+ * Of the main thread it plays two small parts: it enforces a policy and takes back what that no
+ * longer gives, and once a second it looks whether the kernel still holds the ruleset.
  *
  * Every reply that leaves is held against the first promise (promise.ts), whatever the scenario
  * asks for.
@@ -11,15 +11,18 @@
 import assert from 'node:assert/strict'
 import { AnswerCache } from '../../../src/cache/cache.ts'
 import { LearnedCodec } from '../../../src/cache/learned.ts'
+import { NodeDirectory } from '../../../src/daemon/directory.ts'
 import type { GrantEntry, GrantWriter } from '../../../src/datapath/driver.ts'
 import { MemoryDatapath } from '../../../src/datapath/memory/memory.ts'
 import { decodeFlow, type QuestionFlow } from '../../../src/flow/decode.ts'
 import { RECORD_FLOW } from '../../../src/flow/record.ts'
 import { RingReader, ringBytes, RingWriter } from '../../../src/flow/ring.ts'
+import { judgeRevocation } from '../../../src/grant/revocation.ts'
 import { compileRuleset, type Facts } from '../../../src/grant/ruleset.ts'
 import { GrantTable } from '../../../src/grant/table.ts'
 import { parseAddress } from '../../../src/identity/address.ts'
 import type { Inventory } from '../../../src/identity/endpoint.ts'
+import { FlowHistory } from '../../../src/observe/history.ts'
 import { CHANNEL_TCP } from '../../../src/pipeline/arrival.ts'
 import {
   COUNTER_COUNT,
@@ -103,6 +106,8 @@ export class InProcessWorld implements World {
   readonly #pipeline: Pipeline
   readonly #flows: RingReader
   readonly #flowsByPort = new Map<number, QuestionFlow>()
+  readonly #history = new FlowHistory()
+  readonly #directory = new NodeDirectory(this.#history)
   readonly #servers = new Map<string, ScriptedServer>()
   readonly #changes: RecordChange[] = []
   readonly #exchanges = new Map<number, OwnExchange>()
@@ -201,10 +206,11 @@ export class InProcessWorld implements World {
     return Promise.resolve()
   }
 
-  setPolicies(policies: readonly string[]): Promise<void> {
+  async setPolicies(policies: readonly string[]): Promise<void> {
+    const former = this.snapshot
     this.#enforce(policies)
     this.#pipeline.forgetGrants()
-    return Promise.resolve()
+    await this.#revoke(former)
   }
 
   setKernel(state: KernelState): Promise<void> {
@@ -246,16 +252,7 @@ export class InProcessWorld implements World {
   }
 
   flow(exchange: Exchange): Promise<QuestionFlow | null> {
-    while (this.#flows.next()) {
-      const { kind, bytes, bodyAt, bodyBytes } = this.#flows
-      if (kind === RECORD_FLOW) {
-        const flow = decodeFlow(bytes, bodyAt, bodyBytes)
-        assert(flow?.type === 'question', 'a flow can be read')
-        assert(!this.#flowsByPort.has(flow.source.port), 'a query ends in exactly one flow')
-        this.#flowsByPort.set(flow.source.port, flow)
-      }
-      this.#flows.release()
-    }
+    this.#readFlows()
     return Promise.resolve(this.#flowsByPort.get((exchange as OwnExchange).port) ?? null)
   }
 
@@ -304,12 +301,39 @@ export class InProcessWorld implements World {
     arrival.destinationPort = DNS_PORT
     arrival.interfaceIndex = 0
     this.#refreshAlive()
+    const way = this.datapath.wayOfDns(client, server)
+    assert(way !== 'server', 'a question that is not for us is in no scenario')
+    if (way === 'nowhere') return
     // The packet lies somewhere in a larger buffer, and its memory is used again.
     const packet = new Uint8Array(bytes.length + 96)
     packet.set(bytes, 48)
     this.#pipeline.take(packet, 48, 48 + bytes.length, this.clock.nowMs)
     packet.fill(0xee)
     addresses.fill(0xee)
+  }
+
+  #readFlows(): void {
+    while (this.#flows.next()) {
+      const { kind, bytes, bodyAt, bodyBytes } = this.#flows
+      if (kind === RECORD_FLOW) {
+        const flow = decodeFlow(bytes, bodyAt, bodyBytes)
+        assert(flow?.type === 'question', 'a flow can be read')
+        assert(!this.#flowsByPort.has(flow.source.port), 'a query ends in exactly one flow')
+        this.#flowsByPort.set(flow.source.port, flow)
+        this.#history.append(bytes, bodyAt, bodyBytes)
+      }
+      this.#flows.release()
+    }
+  }
+
+  /** What was granted under `former` and is no longer given. */
+  async #revoke(former: Snapshot): Promise<void> {
+    this.#readFlows()
+    const namesOf = await this.#directory.names()
+    const isTaken = judgeRevocation(former, this.snapshot, this.#policy, namesOf)
+    const taken = (await this.datapath.readGrants()).filter(isTaken)
+    await this.datapath.revoke(taken)
+    if (taken.length > 0) this.#pipeline.forgetGrants()
   }
 
   #enforce(policies: readonly string[]): void {
@@ -331,6 +355,7 @@ export class InProcessWorld implements World {
         interfaceIndexes: new Map(),
       }),
     )
+    this.#directory.use(this.snapshot, EPOCH_MS + this.clock.nowMs)
     void this.datapath.apply(compileRuleset(this.snapshot, this.#facts()))
   }
 

@@ -14,7 +14,7 @@
  * indented. An unknown word is a fault that names the nearest known one.
  *
  * WHAT IS THERE, before anything happens
- *     only in process: REASON         real sockets or a real kernel can't do it
+ *     only in process: REASON         real sockets or a real kernel can't do it, or not in 6 s
  *     not yet: REASON                 it must fail, until what it tells is built
  *     setting KEY VALUE               cache.maxTtl 60s · cache.minTtl · cache.maxNegativeTtl ·
  *                                     policy.mode audit · policy.denyResponse nxdomain ·
@@ -22,7 +22,7 @@
  *     servers A, B [for ZONE, ZONE]   upstreams in order of preference; default: 192.0.2.53 for '.'
  *     client A[, A] (LABEL=VALUE, …)  one client with several addresses; one with one address may
  *                                     be introduced where it first asks. (unknown): not a client
- *     policy RULE                     LABEL=VALUE[, …] may reach PATTERN [on 443/tcp, 53/udp]
+ *     policy RULE                     LABEL=VALUE[, …] may reach PATTERN [on 443/tcp, 123/udp]
  *                                     LABEL=VALUE[, …] may ask PATTERN [of SERVER]
  *                                     Whoever may reach a name may ask it of the cluster's DNS,
  *                                     10.96.0.10 and 2001:db8:96::a; SERVER may be a prefix

@@ -29,15 +29,26 @@ const REPLY_MS = 6000
 /** What isn't answered by then isn't answered. */
 const SILENCE_MS = 500
 
+/** And ends the world. What a step says goes before what the end would say of it. */
 export async function runScenario(scenario: Scenario, world: World): Promise<void> {
+  try {
+    await runSteps(scenario, world)
+  } catch (error) {
+    await world[Symbol.asyncDispose]().catch(() => {})
+    throw error
+  }
+  await world[Symbol.asyncDispose]()
+}
+
+async function runSteps(scenario: Scenario, world: World): Promise<void> {
   const run = new Run(world)
   for (const step of scenario.steps) {
     try {
       await run.step(step)
     } catch (error) {
       if (!(error instanceof Error)) throw error
-      error.message = `${scenario.file}:${step.line}: ${error.message}`
-      throw error
+      // A new one: reporters print the stack, which has the message as it was at first.
+      throw new Error(`${scenario.file}:${step.line}: ${error.message}`, { cause: error })
     }
   }
 }

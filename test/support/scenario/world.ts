@@ -29,7 +29,7 @@ export interface World {
   flow(exchange: Exchange): Promise<QuestionFlow | null>
 
   /** Every grant in force. */
-  grants(): Promise<GrantEntry[]>
+  grants(): Promise<GrantInForce[]>
   canConnect(connection: Connection): Promise<boolean>
   /** Questions that arrived at a server, dropped ones too. */
   askedCount(server: string, name: string, isTcp: boolean | null): Promise<number>
@@ -45,6 +45,9 @@ export interface ClientMessage {
   readonly isTcp: boolean
   readonly bytes: Uint8Array
 }
+
+/** What a scenario can say of a grant. */
+export type GrantInForce = Pick<GrantEntry, 'client' | 'address' | 'remainingMs'>
 
 /** One message that was sent; a world has more to it. */
 export interface Exchange {
