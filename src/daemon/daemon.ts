@@ -67,6 +67,7 @@ const PROOF_MS = 500
 /** How long the other process may take to make the sockets. */
 const SOCKETS_LOCK_MS = 5000
 const LOCK_LOOK_MS = 50
+const CATCH_UP_MS = 2000
 const TELL_BYTES = 64 * 1024
 /** An answer's flow comes a little later than its grants: by the ring, or from the peer. */
 const FLOWS_SETTLE_MS = 100
@@ -155,6 +156,9 @@ export class Daemon implements DaemonView {
             log,
             isOwner: () => this.isStructureOwner,
             onGrantsLost: () => this.dataPlane.forgetGrants(),
+            // A peer that can't say it soon must not keep the kernel from being repaired.
+            catchUp: () =>
+              Promise.race([this.link.catchUp({ want: 'changes' }), sleep(CATCH_UP_MS)]),
           })
     this.link = PeerLink.open(
       { run: config.run, role, place, version: options.version, log, now: monotonicMs },
@@ -333,8 +337,7 @@ export class Daemon implements DaemonView {
       return
     }
     this.socketSet = openTransparentSockets(
-      // Later than any that a mute peer may hold: it takes ours when it goes on.
-      Math.max(this.link.peer?.generation ?? 0, 0) + 1,
+      Math.max(this.link.peer?.generation ?? 0, 0),
       marksOf(intercept).own,
     )
   }

@@ -7,6 +7,7 @@
  * to any other; a new *generation* (the former sockets are held by somebody who does not answer)
  * gets another such address, and the ruleset points there.
  */
+import { readFileSync } from 'node:fs'
 import { parseAddress } from '../identity/address.ts'
 import { EADDRINUSE } from '../linux/errno.ts'
 import { close, SocketError } from '../linux/socket.ts'
@@ -39,12 +40,14 @@ export function openPlainSockets(addresses: readonly string[], port: number): So
 }
 
 /**
- * Transparent sockets of the first generation from `from` on whose address is free.
- * @param mark  Marks.own of the ruleset: what leaves from them is not looked at again
+ * Transparent sockets of a generation later than any that somebody on this node holds: a process
+ * that hangs, and of which we have never heard, must take ours when it goes on, not we its.
+ * @param known  the latest generation that the peer told of
+ * @param mark   Marks.own of the ruleset: what leaves from them is not looked at again
  * Throws SocketError.
  */
-export function openTransparentSockets(from: number, mark: number): SocketSet {
-  for (let generation = from; ; generation++) {
+export function openTransparentSockets(known: number, mark: number): SocketSet {
+  for (let generation = Math.max(known, latestHeld()) + 1; ; generation++) {
     const v4 = `127.78.71.${generation}`
     const v6 = `fd4e:4700::${generation.toString(16)}`
     const sockets: ListenSocket[] = []
@@ -58,6 +61,20 @@ export function openTransparentSockets(from: number, mark: number): SocketSet {
       if (!isTaken || generation >= GENERATIONS_MAX) throw error
     }
   }
+}
+
+/**
+ * The latest generation whose socket is there, whoever holds it; 0 when there is none. In the
+ * kernel's list an IPv4 address is one word of this machine's byte order, in hex. Source:
+ * proc_net(5).
+ */
+function latestHeld(): number {
+  const listed = readFileSync('/proc/net/udp', 'utf8')
+  let latest = 0
+  for (const [, low] of listed.matchAll(/: ([0-9A-F]{2})474E7F:0035 /g)) {
+    latest = Math.max(latest, Number.parseInt(low!, 16))
+  }
+  return latest
 }
 
 /** Our own copies; the peer's go on. Only when no epoll has them any more. */

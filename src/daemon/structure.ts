@@ -32,6 +32,8 @@ export interface StructureOptions {
   readonly isOwner: () => boolean
   /** The kernel's grants may be gone. */
   readonly onGrantsLost: () => void
+  /** Asks the peer what changed; when it resolves, that is wanted here too. */
+  readonly catchUp: () => Promise<unknown>
 }
 
 export type StructureState = 'unknown' | 'same' | 'differs'
@@ -52,8 +54,9 @@ export class Structure {
   #ruleset: Ruleset | null = null
   #state: StructureState = 'unknown'
   #detail = ''
-  #last: Promise<void> = Promise.resolve()
+  #last: Promise<unknown> = Promise.resolve()
   #timer: NodeJS.Timeout | null = null
+  #isKeeping = false
 
   constructor(options: StructureOptions) {
     this.#options = options
@@ -81,9 +84,7 @@ export class Structure {
 
   /** From now on it is looked after. */
   watch(): void {
-    this.#timer = setInterval(() => {
-      this.#inTurn(() => this.#look()).catch((error: Error) => this.#failed(error))
-    }, LOOK_MS)
+    this.#timer = setInterval(() => void this.#keep(), LOOK_MS)
   }
 
   readGrants(): Promise<GrantEntry[]> {
@@ -101,14 +102,14 @@ export class Structure {
 
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
     await this.#last.catch(() => {})
   }
 
   async #apply(): Promise<void> {
     const { driver, isOwner, log } = this.#options
     if (this.#wanted === null) return
-    const ruleset = compileRuleset(this.#wanted.snapshot, await this.#facts())
-    this.#ruleset = ruleset
+    const ruleset = await this.#compile()
     if (!isOwner()) return
     const startedMs = performance.now()
     await driver.apply(ruleset)
@@ -126,31 +127,62 @@ export class Structure {
     )
   }
 
+  /**
+   * Looks, and repairs. Before a repair the peer is asked what changed: we may have stood still, and
+   * what we want is then what others have replaced. Asked between turns, for what it tells is
+   * applied in a turn of its own.
+   */
+  async #keep(): Promise<void> {
+    if (this.#isKeeping) return
+    this.#isKeeping = true
+    try {
+      const isRepairDue = await this.#inTurn(() => this.#look())
+      if (isRepairDue) {
+        await this.#options.catchUp()
+        await this.#inTurn(() => this.#repair())
+      }
+    } catch (error) {
+      this.#failed(error as Error)
+    }
+    this.#isKeeping = false
+  }
+
   /** Clients come and go on their interfaces, and other people flush tables. */
-  async #look(): Promise<void> {
+  async #look(): Promise<boolean> {
+    if (this.#wanted === null) return false
+    const ruleset = await this.#compile()
+    if (await this.#isInForce(ruleset)) return false
+    // Whoever repairs it, what was lost with it is lost for us. And first of all: while it can't be
+    // applied, no answer may lean on what was there before.
+    this.#options.onGrantsLost()
+    return this.#options.isOwner()
+  }
+
+  async #repair(): Promise<void> {
     const { driver, isOwner, log, onGrantsLost } = this.#options
-    if (this.#wanted === null) return
-    const ruleset = compileRuleset(this.#wanted.snapshot, await this.#facts())
-    this.#ruleset = ruleset
-    const difference = await driver.verify(ruleset)
-    if (difference === 'same') {
-      this.#state = 'same'
-      this.#detail = ''
-      return
-    }
-    this.#state = 'differs'
-    this.#detail = difference
-    if (!isOwner()) {
-      // The owner repairs it, and what was lost with it is lost for us too.
-      onGrantsLost()
-      return
-    }
-    log.warn({ difference }, 'the kernel does not hold the ruleset; it is applied again')
-    // First: while it can't be applied, no answer may lean on what was there before.
+    if (this.#timer === null) return
+    const ruleset = await this.#compile()
+    if ((await this.#isInForce(ruleset)) || !isOwner()) return
+    log.warn(
+      { difference: this.#detail },
+      'the kernel does not hold the ruleset; it is applied again',
+    )
     onGrantsLost()
     await driver.apply(ruleset)
     this.#state = 'same'
     this.#detail = ''
+  }
+
+  async #compile(): Promise<Ruleset> {
+    this.#ruleset = compileRuleset(this.#wanted!.snapshot, await this.#facts())
+    return this.#ruleset
+  }
+
+  async #isInForce(ruleset: Ruleset): Promise<boolean> {
+    const difference = await this.#options.driver.verify(ruleset)
+    this.#state = difference === 'same' ? 'same' : 'differs'
+    this.#detail = difference === 'same' ? '' : difference
+    return difference === 'same'
   }
 
   #failed(error: Error): void {
@@ -180,7 +212,7 @@ export class Structure {
     }
   }
 
-  #inTurn(step: () => Promise<void>): Promise<void> {
+  #inTurn<T>(step: () => Promise<T>): Promise<T> {
     const result = this.#last.then(step, step)
     this.#last = result.catch(() => {})
     return result
