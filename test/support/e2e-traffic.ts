@@ -85,12 +85,14 @@ export class Traffic implements AsyncDisposable {
     this.#program = program
   }
 
-  /** What was under way when `act` began, was begun while it ran, and `thenMs` after it. */
-  async during(act: () => Promise<unknown>, thenMs = 300): Promise<Seen> {
-    const fromMs = monotonicMs() - UNDER_WAY_MS
-    await act()
-    await sleep(thenMs)
-    return this.seen(fromMs, monotonicMs())
+  /** What was begun while `act` ran and `thenMs` after it. */
+  during(act: () => Promise<unknown>, thenMs = 300): Promise<Seen> {
+    return this.#watch(0, act, thenMs)
+  }
+
+  /** The same with what was under way when it began: for acts that take something away. */
+  around(act: () => Promise<unknown>, thenMs = 300): Promise<Seen> {
+    return this.#watch(UNDER_WAY_MS, act, thenMs)
   }
 
   /** What was begun then; waits until all of it has ended. */
@@ -102,6 +104,13 @@ export class Traffic implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#program[Symbol.asyncDispose]()
+  }
+
+  async #watch(leadMs: number, act: () => Promise<unknown>, thenMs: number): Promise<Seen> {
+    const fromMs = monotonicMs() - leadMs
+    await act()
+    await sleep(thenMs)
+    return this.seen(fromMs, monotonicMs())
   }
 
   #read(): readonly Line[] {
