@@ -10,7 +10,7 @@ import { CpuGroup, missingForCpuGroups } from '../support/e2e-cgroup.ts'
 import { CLOSED, E2eNode, ROLES } from '../support/e2e-node.ts'
 import { keepConnections, type Seen, Traffic } from '../support/e2e-traffic.ts'
 import { missingForNamespaces } from '../support/netns.ts'
-import { sleep } from '../support/process.ts'
+import { sleep, until } from '../support/process.ts'
 
 const skip = missingForNamespaces()
 /** A process reads so many datagrams at once; what it has read dies with it. */
@@ -108,6 +108,67 @@ test('no TCP connection of a hung process is silent', { skip }, async (t) => {
   }
   assert(reset > 0, 'one of the two had accepted some')
 })
+
+// The other one hangs, and nothing can be had from it: not even the sockets.
+test('a process that starts beside a hung one serves by new sockets', { skip }, async (t) => {
+  await using node = await E2eNode.build('beside')
+  await node.start('agent')
+  await node.start('proxy')
+  await node.isWell()
+  await using traffic = await Traffic.start(node, 'client')
+  let former = 1
+  for (const role of ROLES) {
+    const other = role === 'agent' ? 'proxy' : 'agent'
+    await node.kill(role)
+    node.hang(other)
+    await node.start(role)
+    isUndisturbed(t, await traffic.during(() => sleep(700)), 'alone')
+    isUndisturbed(t, await traffic.during(async () => node.wake(other), 1500), 'the other goes on')
+    await node.isWell()
+    const held = await Promise.all(ROLES.map((one) => node.status(one)))
+    const [generation, same] = held.map(({ sockets }) => sockets.generation)
+    assert.deepEqual([same, generation! > former], [generation, true])
+    former = generation!
+  }
+})
+
+// The proxy hangs with the old policy in its memory. The agent takes a name away, and the proxy
+// goes on: for a moment it is the only one that knows the old policy, and it has work to do. It may
+// also find that the agent has died meanwhile; then what lies on disk tells.
+for (const isAgentDead of [false, true]) {
+  const who = isAgentDead ? 'and finds nobody to ask' : 'and can ask'
+  test(`who hung while policy changed, ${who}, opens nothing by the old`, { skip }, async (t) => {
+    await using node = await E2eNode.build('change')
+    await node.start('agent')
+    await node.start('proxy')
+    await node.isWell()
+    await using traffic = await Traffic.start(node, 'client', { perSecond: 200 })
+    await sleep(300)
+
+    node.hang('proxy')
+    const beganMs = performance.now()
+    node.edit('policies/team-a.yaml', (text) =>
+      text.replace(/ *- matchPattern: .*example.net"\n/, ''),
+    )
+    await until('the change is in force everywhere', () => {
+      return node.log('agent').some(({ msg }) => msg === 'grants revoked')
+    })
+    t.diagnostic(`in force after ${Math.round(performance.now() - beganMs)} ms, the proxy hung`)
+    if (isAgentDead) await node.kill('agent')
+
+    const later = await traffic.during(async () => {
+      node.wake('proxy')
+      await sleep(1500)
+    })
+    assert(later.answered > 100 && later.connections > 3, later.faults.join('\n'))
+    assert.equal(later.shut, later.connections, 'a name that is allowed no more was connected to')
+    assert.equal(later.breached, 0)
+    assert.equal((await node.status('proxy')).policy.revision, 2)
+    if (isAgentDead) return
+    assert.equal(later.lost, 0, later.faults.filter((text) => text.startsWith('udp')).join('\n'))
+    await node.isWell()
+  })
+}
 
 /** Nobody was lost, nobody waited for long, and policy held. */
 function isUndisturbed(t: TestContext, seen: Seen, what: string): void {
