@@ -98,15 +98,15 @@ test('a mistake in a running file is said with its place, and changes nothing', 
   const file = join(proxy.directory, 'namegate.yaml')
   const good = `servers: ["${world.first}"]`
   editFile(file, (text) => text.replace(good, `serves: ["${world.second}"]`))
+  // One line for each fault, then one that says what comes of it.
   await until(
-    'the fault is told',
-    () => proxy.log.some(({ level }) => level === 'error'),
+    'the faults are told',
+    () => /the one before stays in force/.test(String(proxy.log.at(-1)!['msg'])),
     NOTICED_MS,
   )
   const [fault] = proxy.log.filter(({ level }) => level === 'error')
   assert.equal(fault?.['line'], 5)
   assert.match(String(fault?.['key']), /^upstreams\[0\]/)
-  assert.match(String(proxy.log.at(-1)!['msg']), /the one before stays in force/)
   assert.equal(await addressOf(proxy, 'b.example.com.'), FIRST_ADDRESS, 'the upstream of before')
   editFile(file, (text) => text.replace('serves:', 'servers:'))
   await until(

@@ -4,7 +4,8 @@
  *     node e2e-load.ts OPTIONS     JSON of LoadOptions; asks until it is ended
  *
  * It prints 'ready', then a line for each thing that has come to its end (e2e-traffic.ts reads
- * them): when it began, by the machine's monotonic clock; how long it took; what came of it.
+ * them): when it began, by the machine's monotonic clock; how long it took; what came of it. After
+ * such lines comes 'until' with a time: all that began before it has ended, and was told.
  *
  * It is as unforgiving as a client can be: each question goes out once, from a port of its own, and
  * an answer counts only if it comes from the server that was asked, carries the question's ID and
@@ -65,7 +66,9 @@ setInterval(() => {
   }
 }, STEP_MS)
 setInterval(() => {
-  if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`)
+  const [oldest] = waiting // they are in the order in which they began
+  const endedMs = oldest === undefined ? performance.now() : oldest.beganMs
+  process.stdout.write(`${[...lines, `until ${onMachineClock(endedMs)}`].join('\n')}\n`)
   lines = []
 }, PRINT_MS)
 let tried = 0
@@ -150,12 +153,17 @@ function begin(kind: string, what: string, clear: () => void): (outcome: string)
     beganMs: performance.now(),
     end(outcome: string): void {
       if (!waiting.delete(one)) return
-      const atMs = Number(process.hrtime.bigint() / 1_000n) / 1000
       const tookMs = performance.now() - one.beganMs
-      lines.push(`${kind} ${(atMs - tookMs).toFixed(1)} ${tookMs.toFixed(1)} ${outcome} ${what}`)
+      lines.push(`${kind} ${onMachineClock(one.beganMs)} ${tookMs.toFixed(1)} ${outcome} ${what}`)
       clear()
     },
   }
   waiting.add(one)
   return one.end
+}
+
+/** What this process's clock told, by the clock that every process of the machine shares. */
+function onMachineClock(ms: number): string {
+  const nowMs = Number(process.hrtime.bigint() / 1_000n) / 1000
+  return (nowMs - performance.now() + ms).toFixed(1)
 }

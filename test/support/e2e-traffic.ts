@@ -9,11 +9,11 @@ import { join } from 'node:path'
 import { CLOSED, type E2eNode, FRESH_DOMAIN, KNOWN_NAMES, monotonicMs } from './e2e-node.ts'
 import type { KeptOptions } from './e2e-kept.ts'
 import type { LoadOptions } from './e2e-load.ts'
-import { type ProcessOptions, type RunningProcess, sleep, start } from './process.ts'
+import { type ProcessOptions, type RunningProcess, sleep, start, until } from './process.ts'
 import { CLUSTER_DNS, type PodLabel } from './world.ts'
 
 /** How long the program waits for an answer, and until its lines are printed, and read here. */
-const SETTLED_MS = 1200 + 10 + 50 + 200
+const SETTLED_MS = 1200 + 10 + 50 + 2000
 
 /** A question asked so long ago may still be without its answer. */
 const UNDER_WAY_MS = 200
@@ -67,6 +67,8 @@ export class Traffic implements AsyncDisposable {
   readonly #program: RunningProcess
   readonly #lines: Line[] = []
   #readTo = 0
+  /** All that began before this has ended, and stands in the lines. */
+  #endedMs = 0
 
   /** In a pod, of the node's DNS. Resolves when it asks. */
   static start(node: E2eNode, pod: PodLabel, options: Partial<LoadOptions> = {}): Promise<Traffic> {
@@ -97,8 +99,12 @@ export class Traffic implements AsyncDisposable {
 
   /** What was begun then; waits until all of it has ended. */
   async seen(fromMs: number, toMs: number): Promise<Seen> {
-    await sleep(Math.max(toMs + SETTLED_MS - monotonicMs(), 0))
-    const lines = this.#read().filter(({ beganMs }) => beganMs >= fromMs && beganMs < toMs)
+    const isEnded = (): boolean => {
+      this.#read()
+      return this.#endedMs >= toMs
+    }
+    await until('all that was asked has ended', isEnded, toMs + SETTLED_MS - monotonicMs())
+    const lines = this.#lines.filter(({ beganMs }) => beganMs >= fromMs && beganMs < toMs)
     return summarize(lines, fromMs)
   }
 
@@ -113,11 +119,12 @@ export class Traffic implements AsyncDisposable {
     return this.seen(fromMs, monotonicMs())
   }
 
-  #read(): readonly Line[] {
+  #read(): void {
     const { stdout } = this.#program
     const end = stdout.lastIndexOf('\n')
     for (const text of stdout.slice(this.#readTo, end).split('\n')) {
       const [kind = '', began, took, outcome, what] = text.split(' ')
+      if (kind === 'until') this.#endedMs = Number(began)
       if (what === undefined) continue
       this.#lines.push({
         kind,
@@ -128,7 +135,6 @@ export class Traffic implements AsyncDisposable {
       })
     }
     this.#readTo = end
-    return this.#lines
   }
 }
 
