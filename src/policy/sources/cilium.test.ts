@@ -421,6 +421,10 @@ const DOCUMENT_FAULTS: readonly (readonly [string, string])[] = [
   [HEAD.replace('v2', 'v1'), '1:13 apiVersion: apiVersion must be cilium.io/v2'],
   [HEAD, '1:1 : spec or specs must be provided'],
   [HEAD.replace('name: web, ', ''), '3:11 metadata: metadata.name is missing'],
+  [
+    HEAD.replace('team-a', 'Team-A'),
+    "3:34 metadata.namespace: 'Team-A' can't be the name of a namespace: at most 63 lower-case letters, digits and '-'",
+  ],
   [`${HEAD}sepc: {}\n`, "4:1 sepc: unknown key 'sepc'; did you mean 'spec'?"],
   [
     `${HEAD}spec: {a: [\n`,

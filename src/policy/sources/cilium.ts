@@ -21,6 +21,7 @@ import type {
 import type { PolicyEntry } from '../snapshot.ts'
 import { readPeerSelector, readSubjectSelector } from './labels.ts'
 import { suggestion } from './nearest.ts'
+import { readNamespaceName, readObjectName } from './object-name.ts'
 import { readPattern, readPortGroups } from './ports.ts'
 import { YamlFile, type YamlValue } from './yaml.ts'
 
@@ -130,13 +131,15 @@ function readMetadata(
   kind: PolicyEntry['kind'],
 ): { name: string | null; namespace: string | null } {
   const fields = metadata?.entries() ?? null
-  const name = fields?.get('name')?.text() ?? null
-  if (name === null) (metadata ?? value).fault('metadata.name is missing')
+  const nameValue = fields?.get('name')
+  if (nameValue === undefined) (metadata ?? value).fault('metadata.name is missing')
+  const name = nameValue === undefined ? null : readObjectName(nameValue)
   const namespaceValue = fields?.get('namespace')
   if (kind === 'CiliumNetworkPolicy') {
     return {
       name,
-      namespace: namespaceValue === undefined ? 'default' : (namespaceValue.text() ?? ''),
+      namespace:
+        namespaceValue === undefined ? 'default' : (readNamespaceName(namespaceValue) ?? ''),
     }
   }
   namespaceValue?.fault('a clusterwide policy has no namespace; remove it')

@@ -208,6 +208,14 @@ const FAULTS: readonly (readonly [string, string])[] = [
     '- {name: a, addresses: [10.0.0.7]}\n- {name: a, addresses: [10.0.0.8]}\n',
     '2:3 [1]: default/a is already in line 1',
   ],
+  [
+    '- {name: a, namespace: Team A, addresses: [10.0.0.7]}\n',
+    "1:24 [0].namespace: 'Team A' can't be the name of a namespace: at most 63 lower-case letters, digits and '-'",
+  ],
+  [
+    '- {name: team-a/web, addresses: [10.0.0.7]}\n',
+    "1:10 [0].name: 'team-a/web' can't be the name of an object: lower-case letters, digits, '-' and '.'",
+  ],
   ['- {name: a, name: b, addresses: [10.0.0.7]}\n', "1:13 [0].name: key 'name' appears twice"],
   [
     'kind: ConfigMap\n',
@@ -219,6 +227,10 @@ const FAULTS: readonly (readonly [string, string])[] = [
     '1:1 : kind is missing; a list of {name, addresses} or a Kubernetes object is expected',
   ],
   ['kind: Pod\nmetadata: {}\n', '1:1 : metadata.name is missing'],
+  [
+    POD.replace('namespace: kube-system', 'namespace: Kube_System'),
+    "5:14 metadata.namespace: 'Kube_System' can't be the name of a namespace: at most 63 lower-case letters, digits and '-'",
+  ],
   [
     POD.replace('ip: 10.0.0.53', 'ip: 10.0.0'),
     "22:17 status.podIPs[0].ip: '10.0.0' is no IP address",

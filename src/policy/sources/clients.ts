@@ -13,6 +13,7 @@ import { type Found, readAddress } from './found.ts'
 import { readEndpointSlice, readNamespace, readPod, readService } from './kubernetes.ts'
 import { readLabels } from './labels.ts'
 import { suggestion } from './nearest.ts'
+import { readNamespaceName, readObjectName } from './object-name.ts'
 import { YamlFile, type YamlValue } from './yaml.ts'
 
 /** `kubectl get pods -o yaml` prints about 10 KiB a pod. */
@@ -97,9 +98,9 @@ function readShort(value: YamlValue, found: Found): void {
   const fields = value.fields(['name', 'namespace', 'labels', 'addresses', 'interface'])
   if (fields === null) return
   const nameValue = fields.get('name')
-  const name = nameValue === undefined ? value.fault('name is missing') : nameValue.text()
+  const name = nameValue === undefined ? value.fault('name is missing') : readObjectName(nameValue)
   const namespaceValue = fields.get('namespace')
-  const namespace = namespaceValue === undefined ? 'default' : namespaceValue.text()
+  const namespace = namespaceValue === undefined ? 'default' : readNamespaceName(namespaceValue)
   const labelsValue = fields.get('labels')
   const labels = labelsValue === undefined ? {} : readLabels(labelsValue)
   const link = readInterface(fields.get('interface'))

@@ -8,6 +8,7 @@
 import type { NamedPort, Protocol, ServicePort } from '../../identity/endpoint.ts'
 import { isOwnLabel, SERVICE_ACCOUNT_KEY } from '../../identity/selector.ts'
 import { type Found, readAddress } from './found.ts'
+import { readNamespaceName, readObjectName } from './object-name.ts'
 import type { YamlValue } from './yaml.ts'
 
 type Fields = ReadonlyMap<string, YamlValue>
@@ -129,9 +130,12 @@ interface Metadata {
 
 function readMetadata(value: YamlValue, fields: Fields): Metadata | null {
   const metadata = optionalFields(fields.get('metadata'))
-  const name = metadata.get('name')?.text() ?? null
-  if (name === null) return value.fault('metadata.name is missing')
-  const namespace = metadata.get('namespace')?.text() ?? 'default'
+  const nameValue = metadata.get('name')
+  if (nameValue === undefined) return value.fault('metadata.name is missing')
+  const namespaceValue = metadata.get('namespace')
+  const name = readObjectName(nameValue)
+  const namespace = namespaceValue === undefined ? 'default' : readNamespaceName(namespaceValue)
+  if (name === null || namespace === null) return null
   const labels = metadata.get('labels')
   return { name, namespace, labels: labels === undefined || labels.isNull ? {} : readTexts(labels) }
 }
