@@ -43,7 +43,7 @@ class Agent {
   }
 
   async start(): Promise<void> {
-    await this.#daemon.meetPeer()
+    await this.#daemon.begin()
     const last = this.#daemon.lastPolicy()
     if (last !== null) this.#heard(last)
     const former = this.#newest

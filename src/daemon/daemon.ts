@@ -2,8 +2,8 @@
  * One process of Namegate, agent or proxy: the parts that both have, and the order in which they
  * begin and end. What the roles differ in is where their policy comes from (agent/, proxy/).
  *
- *     begin   directories, lock → data plane, holding → peer: sockets, policy, answers
- *             → policy → sockets → kernel structure → proof → serve
+ *     begin   directories, lock → data plane, holding → control socket → peer: sockets, policy,
+ *             answers → policy → sockets → kernel structure → proof → serve
  *     end     drain (nothing new is read, what is in hand is answered) → goodbye → close
  *
  * What must stay true:
@@ -11,13 +11,12 @@
  *   that begins beside one that serves must not know less than it.
  * - A stop leaves the ruleset as it is: governed clients stay closed, the others fall through.
  */
-import { chmodSync, closeSync, mkdirSync } from 'node:fs'
+import { chmodSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/load.ts'
 import { NftablesDriver } from '../datapath/nftables/driver.ts'
 import { missingCapabilities, probeNftables } from '../datapath/nftables/probe.ts'
-import { FLOW_BYTES_MAX, RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
 import { judgeRevocation } from '../grant/revocation.ts'
 import { NflogListener } from '../linux/nflog.ts'
 import { lockFile, monotonicMs } from '../linux/process.ts'
@@ -32,20 +31,14 @@ import { PolicyTable } from '../policy/table.ts'
 import { encodeTable } from '../policy/table-encode.ts'
 import { LastPolicy } from '../state/last-policy.ts'
 import { PeerLink } from '../sync/link.ts'
-import type { CatchUpOutcome } from '../sync/peer.ts'
+import type { SocketSet } from '../sync/peer.ts'
 import { RCODE_SERVFAIL } from '../wire/header.ts'
 import { DataPlane } from '../worker/data-plane.ts'
 import { flowOfDenial } from './denied.ts'
 import { NodeDirectory } from './directory.ts'
-import { FlowsForPeer } from './flows-for-peer.ts'
-import { eachFrame, FrameBuffer } from './frames.ts'
 import { handlersOf } from './handlers.ts'
-import {
-  closeSockets,
-  openPlainSockets,
-  openTransparentSockets,
-  type SocketSet,
-} from './sockets.ts'
+import { dumpAnswers, PeerRecords, takeRecords } from './peer-records.ts'
+import { SharedSockets } from './shared-sockets.ts'
 import { StartError } from './start-error.ts'
 import { marksOf, nflogGroup, PLACES, Structure } from './structure.ts'
 import { UpstreamSource } from './upstreams.ts'
@@ -64,11 +57,7 @@ export interface DaemonOptions {
 const DRAIN_MS = 5000
 /** How long a start waits for an upstream to answer its own question. */
 const PROOF_MS = 500
-/** How long the other process may take to make the sockets. */
-const SOCKETS_LOCK_MS = 5000
-const LOCK_LOOK_MS = 50
 const CATCH_UP_MS = 2000
-const TELL_BYTES = 64 * 1024
 /** An answer's flow comes a little later than its grants: by the ring, or from the peer. */
 const FLOWS_SETTLE_MS = 100
 
@@ -99,12 +88,11 @@ export class Daemon implements DaemonView {
   readonly link: PeerLink
   snapshot: Snapshot = NO_POLICY
   policyFrom: PolicyOrigin = 'none'
-  socketSet: SocketSet | null = null
   /** Called with a snapshot of the peer that is newer than ours; agent/ and proxy/ set it. */
   onPeerSnapshot: (snapshot: Snapshot) => Promise<void> = async () => {}
 
-  readonly #driver: NftablesDriver | null
-  readonly #learned = new FrameBuffer(TELL_BYTES)
+  readonly #sockets: SharedSockets
+  readonly #records: PeerRecords
   readonly #lastPolicy: LastPolicy
   #snapshotText = ''
   /** Texts that snapshots were read from. */
@@ -125,56 +113,19 @@ export class Daemon implements DaemonView {
     takeLock(path.join(config.run, `${role}.lock`), role)
     this.#lastPolicy = new LastPolicy(config.state, log)
     this.upstreams = new UpstreamSource(config, log)
-    const { intercept, cache } = config
-    const marks = intercept === null ? null : marksOf(intercept)
-    const place = PLACES[role]
-    this.dataPlane = new DataPlane({
-      entry: options.workerEntry,
-      table: this.#encode(NO_POLICY),
-      cacheBytes: cache.sizeBytes,
-      maxTtlSeconds: cache.maxTtlSeconds,
-      minTtlSeconds: cache.minTtlSeconds,
-      maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,
-      upstreams: this.upstreams.table(),
-      ownMark: marks?.own ?? 0,
-      ownerMark: marks?.owners[place] ?? 0,
-      grants: marks === null ? null : { place, mark: marks.write },
-    })
+    this.dataPlane = this.#startDataPlane(options.workerEntry)
     this.dataPlane.onFlows = (words, at, length, count) =>
       this.history.appendRun(words, at, length, count)
-    this.dataPlane.onAnswer = (bytes, at, length) => this.#learn(bytes, at, length)
-    this.dataPlane.onRead = () => this.#tellPeer()
     this.dataPlane.onAway = (back) => this.#caughtUp(back)
-    this.#driver = intercept === null ? null : new NftablesDriver()
-    this.structure =
-      intercept === null
-        ? null
-        : new Structure({
-            driver: this.#driver!,
-            intercept,
-            listen: config.listen.addresses,
-            log,
-            isOwner: () => this.isStructureOwner,
-            onGrantsLost: () => this.dataPlane.forgetGrants(),
-            // A peer that can't say it soon must not keep the kernel from being repaired.
-            catchUp: () =>
-              Promise.race([this.link.catchUp({ want: 'changes' }), sleep(CATCH_UP_MS)]),
-          })
-    this.link = PeerLink.open(
-      { run: config.run, role, place, version: options.version, log, now: monotonicMs },
-      {
-        sockets: () => this.socketSet,
-        takeSockets: (set) => this.#takeSockets(set),
-        snapshot: () => this.#present(),
-        takeSnapshot: (_revision, text) => this.#takeSnapshot(text),
-        answers: () => this.#dumpAnswers(),
-        takeRecords: (kind, frames) => this.#takeRecords(kind, frames),
-        changed: (state, change) => log.debug({ peer: state.role, change }, 'peer'),
-        ...(intercept === null
-          ? {}
-          : { isPeerAlive: () => this.structure!.isAlive(PLACES[otherRole(role)]) }),
-      },
-    )
+    this.structure = this.#makeStructure()
+    this.#sockets = new SharedSockets({
+      config,
+      log,
+      read: (set) => this.dataPlane.useSockets(set.sockets),
+      steer: async (set) => this.structure?.apply(this.snapshot, set),
+    })
+    this.link = this.#openLink()
+    this.#records = new PeerRecords(this.dataPlane, this.history, this.link)
   }
 
   /** The agent while it is alive, else the proxy. */
@@ -182,6 +133,10 @@ export class Daemon implements DaemonView {
     if (this.role === 'agent') return true
     const peer = this.link.peer
     return peer === null || !peer.isLinked || peer.isMute
+  }
+
+  get socketSet(): SocketSet | null {
+    return this.#sockets.set
   }
 
   get standIns(): StandIns {
@@ -199,11 +154,18 @@ export class Daemon implements DaemonView {
     return kept === null ? null : this.#readSnapshot(kept.text)
   }
 
-  /** Asks the peer for sockets, policy and answers. */
-  async meetPeer(): Promise<CatchUpOutcome> {
+  /**
+   * Can be asked from now on how it is, however long it waits for a policy; and asks the peer for
+   * sockets, policy and answers.
+   */
+  async begin(): Promise<void> {
+    const { config, role, log } = this
+    this.#control = await ControlServer.open(
+      { socketPath: controlSocketPath(config.run, role), role, log },
+      handlersOf(this),
+    )
     const outcome = await this.link.catchUp()
-    this.log.info({ outcome }, 'asked the peer for sockets, policy and answers')
-    return outcome
+    log.info({ outcome }, 'asked the peer for sockets, policy and answers')
   }
 
   /**
@@ -254,10 +216,10 @@ export class Daemon implements DaemonView {
     this.log.info({ grants: taken.length }, 'grants revoked')
   }
 
-  /** Opens what the peer did not hand over, and begins to serve. */
+  /** Makes the sockets if the peer handed over none, and begins to serve. */
   async serve(): Promise<void> {
     const { config, role } = this
-    if (this.socketSet === null) await this.#makeSockets()
+    await this.#sockets.obtain(this.link)
     if (this.structure !== null) {
       await this.#probeDatapath()
       await this.structure.apply(this.snapshot, this.socketSet!)
@@ -269,12 +231,8 @@ export class Daemon implements DaemonView {
     const set = this.socketSet!
     await this.dataPlane.useSockets(set.sockets)
     await this.dataPlane.serve()
-    this.#control = await ControlServer.open(
-      { socketPath: controlSocketPath(config.run, role), role, log: this.log },
-      handlersOf(this),
-    )
     this.upstreams.watch((table) => this.dataPlane.useUpstreams(table))
-    this.link.streamFlows(new FlowsForPeer(this.history))
+    this.#records.streamFlows()
     this.log.info(
       {
         role,
@@ -293,7 +251,7 @@ export class Daemon implements DaemonView {
     this.#isStopping = true
     this.log.info({ waiting: this.dataPlane.gauges().waiting }, 'stopping')
     await this.dataPlane.drain(DRAIN_MS)
-    this.#tellAnswers()
+    this.#records.tellAnswers()
     await this.#control?.close()
     this.link.close()
     await this.#lastPolicy.close()
@@ -301,44 +259,59 @@ export class Daemon implements DaemonView {
     this.#nflog?.[Symbol.dispose]()
     await this.structure?.close()
     await this.dataPlane.close()
-    if (this.socketSet !== null) closeSockets(this.socketSet.sockets)
+    this.#sockets.close()
     this.log.info({}, 'stopped')
   }
 
-  /** Two processes that begin at once must not both make sockets: a lock decides who does. */
-  async #makeSockets(): Promise<void> {
-    const file = path.join(this.config.run, 'sockets.lock')
-    let lock = lockFile(file)
-    for (let waitedMs = 0; lock === null && waitedMs < SOCKETS_LOCK_MS; waitedMs += LOCK_LOOK_MS) {
-      await sleep(LOCK_LOOK_MS)
-      lock = lockFile(file)
-    }
-    try {
-      const outcome = await this.link.catchUp({ want: 'changes' })
-      if (this.socketSet !== null) return
-      this.#openSockets(outcome)
-      this.link.announceSockets()
-    } finally {
-      // Not taken in all that time: its holder was stopped, and is mute to us.
-      if (lock !== null) closeSync(lock)
-    }
+  #startDataPlane(entry: URL): DataPlane {
+    const { intercept, cache } = this.config
+    const marks = intercept === null ? null : marksOf(intercept)
+    const place = PLACES[this.role]
+    return new DataPlane({
+      entry,
+      table: this.#encode(NO_POLICY),
+      cacheBytes: cache.sizeBytes,
+      maxTtlSeconds: cache.maxTtlSeconds,
+      minTtlSeconds: cache.minTtlSeconds,
+      maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,
+      upstreams: this.upstreams.table(),
+      ownMark: marks?.own ?? 0,
+      ownerMark: marks?.owners[place] ?? 0,
+      grants: marks === null ? null : { place, mark: marks.write },
+    })
   }
 
-  #openSockets(outcome: CatchUpOutcome): void {
-    const { listen, intercept } = this.config
-    if (intercept === null) {
-      if (outcome === 'mute') {
-        throw new StartError(
-          'take the sockets of the running process: it did not answer within 1 s; ' +
-            'end it (kill -9), it is stopped or hung',
-        )
-      }
-      this.socketSet = openPlainSockets(listen.addresses, listen.port)
-      return
-    }
-    this.socketSet = openTransparentSockets(
-      Math.max(this.link.peer?.generation ?? 0, 0),
-      marksOf(intercept).own,
+  #makeStructure(): Structure | null {
+    const { intercept, listen } = this.config
+    if (intercept === null) return null
+    return new Structure({
+      driver: new NftablesDriver(),
+      intercept,
+      listen: listen.addresses,
+      log: this.log,
+      isOwner: () => this.isStructureOwner,
+      onGrantsLost: () => this.dataPlane.forgetGrants(),
+      // A peer that can't say it soon must not keep the kernel from being repaired.
+      catchUp: () => Promise.race([this.link.catchUp({ want: 'changes' }), sleep(CATCH_UP_MS)]),
+    })
+  }
+
+  #openLink(): PeerLink {
+    const { role, version, log, config, structure } = this
+    return PeerLink.open(
+      { run: config.run, role, place: PLACES[role], version, log, now: monotonicMs },
+      {
+        sockets: () => this.#sockets.set,
+        takeSockets: (set) => this.#sockets.take(set),
+        snapshot: () => this.#present(),
+        takeSnapshot: (_revision, text) => this.#takeSnapshot(text),
+        answers: () => dumpAnswers(this.dataPlane),
+        takeRecords: (kind, frames) => takeRecords(this.dataPlane, this.history, kind, frames),
+        changed: (state, change) => log.debug({ peer: state.role, change }, 'peer'),
+        ...(structure === null
+          ? {}
+          : { isPeerAlive: () => structure.isAlive(PLACES[otherRole(role)]) }),
+      },
     )
   }
 
@@ -384,60 +357,6 @@ export class Daemon implements DaemonView {
     }
   }
 
-  #learn(bytes: Uint8Array, at: number, length: number): void {
-    if (this.#learned.add(bytes, at, length)) return
-    this.#tellAnswers()
-    this.#learned.add(bytes, at, length)
-  }
-
-  #tellPeer(): void {
-    this.#tellAnswers()
-    this.link.flowsWaiting()
-  }
-
-  #tellAnswers(): void {
-    if (!this.#learned.isEmpty) this.link.tellAnswers(this.#learned.take())
-  }
-
-  #takeRecords(kind: number, frames: Uint8Array): void {
-    eachFrame(frames, (bytes, at, length) => {
-      if (kind === RECORD_FLOW) {
-        // A longer one is of another release, which knows fields that we do not.
-        if (length <= FLOW_BYTES_MAX) this.history.append(bytes, at, length, true)
-      } else if (kind === RECORD_LEARNED) {
-        this.dataPlane.give(RECORD_LEARNED, bytes.subarray(at, at + length))
-      }
-    })
-  }
-
-  #takeSockets(set: SocketSet): void {
-    const former = this.socketSet
-    const isIntercepting = set.addresses.v4 !== null || set.addresses.v6 !== null
-    if (isIntercepting !== (this.config.intercept !== null)) {
-      this.log.error({}, 'the peer runs with another `intercept`: its sockets are of no use here')
-      closeSockets(set.sockets)
-      return
-    }
-    if (former !== null && former.generation >= set.generation) {
-      closeSockets(set.sockets)
-      return
-    }
-    this.socketSet = set
-    this.log.info({ generation: set.generation }, 'sockets taken from the peer')
-    if (former !== null) void this.#changeSockets(former, set)
-  }
-
-  async #changeSockets(former: SocketSet, set: SocketSet): Promise<void> {
-    try {
-      await this.dataPlane.useSockets(set.sockets)
-      closeSockets(former.sockets)
-      await this.structure?.apply(this.snapshot, set)
-    } catch (error) {
-      // The structure is looked at every second, and tried again then.
-      this.log.error({ error: (error as Error).message }, 'new sockets are not in use yet')
-    }
-  }
-
   async #takeSnapshot(text: string): Promise<void> {
     const snapshot = this.#readSnapshot(text)
     if (snapshot === null) throw new Error('the policy is of another release')
@@ -455,15 +374,6 @@ export class Daemon implements DaemonView {
     if (snapshot.layout !== SNAPSHOT_LAYOUT) return null
     this.#texts.set(snapshot, text)
     return snapshot
-  }
-
-  async *#dumpAnswers(): AsyncGenerator<Uint8Array> {
-    let cursor = 0
-    while (cursor >= 0) {
-      const reply = await this.dataPlane.ask({ kind: 'cache-dump', cursor })
-      cursor = reply.cursor
-      if (reply.records.length > 0) yield reply.records
-    }
   }
 
   /** The loop stood still: what changed meanwhile is known when the peer has told it. */

@@ -14,14 +14,7 @@ import { close, SocketError } from '../linux/socket.ts'
 import { listenTcp } from '../linux/tcp.ts'
 import { openUdp } from '../linux/udp.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
-
-export interface SocketSet {
-  /** From 1; 0 for sockets without interception, of which there is only one set. */
-  readonly generation: number
-  /** Where the ruleset steers to; null: that family is not intercepted. */
-  readonly addresses: { readonly v4: string | null; readonly v6: string | null }
-  readonly sockets: readonly ListenSocket[]
-}
+import type { SocketSet } from '../sync/peer.ts'
 
 const DNS_PORT = 53
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024

@@ -72,7 +72,11 @@ function degradations(
     found.push({ code: 'peer-silent', message: `the ${other} is there and does not answer` })
   }
   if (!daemon.dataPlane.isServing) {
-    found.push({ code: 'not-serving', message: 'the data plane reads no questions now' })
+    const isWaiting = daemon.config.policy !== null && daemon.snapshot.revision === 0
+    const message = isWaiting
+      ? 'it has no policy yet; a proxy gets its first one from the agent'
+      : 'the data plane reads no questions now'
+    found.push({ code: 'not-serving', message })
   }
   if (kernel.state === 'differs' || kernel.state === 'unknown') {
     found.push({ code: 'kernel', message: `the ruleset is not in force: ${kernel.detail}` })
@@ -142,6 +146,6 @@ function socketAddresses(daemon: DaemonView): string[] {
 
 function peerAliveness(daemon: DaemonView): Aliveness {
   const { peer } = daemon.link
-  if (peer === null || !peer.isLinked) return 'absent'
+  if (peer === null || !peer.isLinked) return daemon.link.isAnybodyThere() ? 'silent' : 'absent'
   return peer.isMute ? 'silent' : 'alive'
 }

@@ -13,7 +13,7 @@ import { runToolForOutput } from '../datapath/nftables/tool.ts'
 import { compileMarks, compileRuleset, type Facts, type Ruleset } from '../grant/ruleset.ts'
 import type { Log } from '../log.ts'
 import type { Snapshot } from '../policy/snapshot.ts'
-import type { SocketSet } from './sockets.ts'
+import type { SocketSet } from '../sync/peer.ts'
 
 /** Places of the processes that write grants; an upgrade may use the third. */
 export const PLACES = { agent: 1, proxy: 2 } as const

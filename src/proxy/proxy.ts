@@ -38,7 +38,7 @@ class Proxy {
   }
 
   async start(): Promise<void> {
-    await this.#daemon.meetPeer()
+    await this.#daemon.begin()
     if (this.#daemon.policyFrom === 'none') await this.#policyWithoutPeer()
     await this.#daemon.serve()
   }

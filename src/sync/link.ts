@@ -185,6 +185,11 @@ export class PeerLink {
     }
   }
 
+  /** Somebody is at the peer's path, found out now; one that hangs may never have been linked. */
+  isAnybodyThere(): boolean {
+    return this.#meeting.isAnybodyThere()
+  }
+
   /** Answers that the peer did not get because it did not read; it gets them when it asks. */
   get answersLost(): number {
     return this.#outbox.answersLost

@@ -8,7 +8,7 @@ export type Role = 'agent' | 'proxy'
 
 /** The sockets that clients' queries come to, made together and handed on together. */
 export interface SocketSet {
-  /** A later one replaces an earlier one. From 0. */
+  /** A later one replaces an earlier one. From 1; 0 without interception: then there is one. */
   readonly generation: number
   /** Where the ruleset steers to; null: that family is not intercepted. */
   readonly addresses: { readonly v4: string | null; readonly v6: string | null }

@@ -122,6 +122,7 @@ test('a process that starts beside a hung one serves by new sockets', { skip }, 
     await node.kill(role)
     node.hang(other)
     await node.start(role)
+    assert.equal((await node.status(role)).alive[other], 'silent', 'though never linked')
     isUndisturbed(t, await traffic.during(() => sleep(700)), 'alone')
     isUndisturbed(t, await traffic.during(async () => node.wake(other), 1500), 'the other goes on')
     await node.isWell()

@@ -97,6 +97,10 @@ test('a proxy that never had a policy waits for the agent, and can be ended', {
   })
   await sleep(500)
   assert.doesNotMatch(proxy.stderr, /"serving"/)
+  const { alive, degraded } = await node.status('proxy')
+  assert.deepEqual(alive, { agent: 'absent', proxy: 'silent' })
+  const reasons = degraded.map(({ code, message }) => `${code}: ${message}`).join('\n')
+  assert.match(reasons, /not-serving: it has no policy yet/)
   await node.start('agent')
   await proxy.output('"serving"')
   await until('the proxy has the policy', async () => {
