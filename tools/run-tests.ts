@@ -30,6 +30,7 @@ const FILE_MS_MAX = 180_000
 
 interface FileResult extends TestCounts {
   durationMs: number
+  isToldOf: boolean
   /** Failures with their stories, then what the file printed. */
   failures: string[]
   printed: string
@@ -69,17 +70,19 @@ export async function runTests(
       if (event.data.name !== file) count(result, event.data)
     } else if (event.type === 'test:fail') {
       fail(result, event.data)
-    } else if (event.type === 'test:complete' && event.data.name === file) {
-      result.durationMs = event.data.details.duration_ms
-      // The failure of a whole file (it crashed) is reported after this; the line knows already.
-      const hasFailed = result.failed > 0 || !event.data.details.passed
-      if (!isEmpty(result) || hasFailed) options.print(line(name, result, hasFailed))
+    } else if (event.type === 'test:summary') {
+      // Not 'test:complete': it comes before the tests of a file that waited for its turn.
+      result.durationMs = event.data.duration_ms
+      result.isToldOf = true
+      if (!isEmpty(result)) options.print(line(name, result))
     }
   }
   for (const [name, result] of results) {
     total.passed += result.passed
     total.failed += result.failed
     total.skipped += result.skipped
+    // A file that crashed has no summary.
+    if (!result.isToldOf && !isEmpty(result)) options.print(line(name, result))
     if (result.failed > 0) options.print(story(name, result))
   }
   return total
@@ -129,11 +132,19 @@ function isSet(mark: string | boolean | undefined): boolean {
 }
 
 function newResult(): FileResult {
-  return { passed: 0, failed: 0, skipped: 0, durationMs: 0, failures: [], printed: '' }
+  return {
+    passed: 0,
+    failed: 0,
+    skipped: 0,
+    durationMs: 0,
+    isToldOf: false,
+    failures: [],
+    printed: '',
+  }
 }
 
-function line(name: string, result: FileResult, hasFailed: boolean): string {
-  const mark = hasFailed ? '✖' : result.passed > 0 ? '✔' : '-'
+function line(name: string, result: FileResult): string {
+  const mark = result.failed > 0 ? '✖' : result.passed > 0 ? '✔' : '-'
   const parts = [`${result.passed} passed`]
   if (result.failed > 0) parts.push(`${result.failed} failed`)
   if (result.skipped > 0) parts.push(`${result.skipped} skipped`)

@@ -5,7 +5,7 @@
  *
  * Needs no root: a proxy on the loopback interface.
  */
-import { after, before, test, type TestContext } from 'node:test'
+import { after, before, describe, test, type TestContext } from 'node:test'
 import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
 import { createSocket } from 'node:dgram'
@@ -50,185 +50,188 @@ let upstream: RogueServer
 let proxy: LoneProxy
 let client: Traffic
 
-before(async () => {
-  upstream = await RogueServer.start()
-  proxy = await LoneProxy.start({ upstream: `${LOOPBACK}:${upstream.port}` })
-  client = await Traffic.of({
-    ...{ servers: [LOOPBACK], port: proxy.port, known: ['good.example.com.'], fresh: null },
-    ...{ perSecond: 50, tcpEvery: 0, connectEvery: 0, never: [] },
-  })
-  await sleep(300)
-})
-
-after(async () => {
-  await client?.[Symbol.asyncDispose]()
-  await proxy?.[Symbol.asyncDispose]()
-  await upstream?.[Symbol.asyncDispose]()
-})
-
-test('what is no query gets no reply', async (t) => {
-  await unnoticed(t, async () => {
-    const query = buildMessage({ id: 7, flags: FLAG_RD, question: QUESTION })
-    const response = buildMessage({ id: 7, flags: FLAG_QR, question: QUESTION })
-    const packets = [
-      ...Array.from({ length: 12 }, (_, bytes) => query.subarray(0, bytes)),
-      response,
-      response.subarray(0, 12),
-      randomWithFlags(60_000, FLAG_QR),
-      Buffer.concat([query, Buffer.alloc(65_000)]),
-    ]
-    const replies = await Promise.all(packets.map((packet) => proxy.ask(packet, 500)))
-    assert.deepEqual(
-      replies,
-      packets.map(() => null),
-    )
-  })
-})
-
-const QUERY = buildMessage({ id: 7, flags: FLAG_RD, question: QUESTION })
-const WITH_OPT = buildMessage({ id: 7, question: QUESTION, edns: {} })
-const OPT = WITH_OPT.subarray(QUERY.length)
-
-const FAULTS: readonly (readonly [what: string, packet: Uint8Array, rcode: number])[] = [
-  ['a header alone', QUERY.subarray(0, 12), RCODE_FORMERR],
-  ['no question', changed(QUERY, QDCOUNT_AT + 1, 0), RCODE_FORMERR],
-  ['two questions', changed(QUERY, QDCOUNT_AT + 1, 2), RCODE_FORMERR],
-  ['a question that is cut', QUERY.subarray(0, QUERY.length - 3), RCODE_FORMERR],
-  ['a name that points to itself', changed(QUERY, QUESTION_AT, 0xc0, 12), RCODE_FORMERR],
-  ['a name that points behind itself', changed(QUERY, QUESTION_AT, 0xc0, 14), RCODE_FORMERR],
-  ['a label of a reserved kind', changed(QUERY, QUESTION_AT, 0x84), RCODE_FORMERR],
-  ['a label longer than the message', changed(QUERY, QUESTION_AT, 63), RCODE_FORMERR],
-  ['records that are not there', changed(QUERY, 11, 9), RCODE_FORMERR],
-  ['bytes behind the end', Buffer.concat([QUERY, Buffer.alloc(5)]), RCODE_FORMERR],
-  ['two OPT records', changed(Buffer.concat([WITH_OPT, OPT]), 11, 2), RCODE_FORMERR],
-  ['an OPT record that is cut', WITH_OPT.subarray(0, WITH_OPT.length - 1), RCODE_FORMERR],
-  ['a status query', changed(QUERY, FLAGS_AT, 2 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
-  ['a notify', changed(QUERY, FLAGS_AT, 4 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
-  ['an update', changed(QUERY, FLAGS_AT, 5 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
-  [
-    'a version of EDNS that nobody speaks',
-    buildMessage({ id: 7, question: QUESTION, edns: { version: 1 } }),
-    RCODE_BADVERS,
-  ],
-]
-
-test('a query with a fault gets an error and nothing else', async (t) => {
-  await unnoticed(t, async () => {
-    const replies = await Promise.all(FAULTS.map(([, packet]) => proxy.ask(packet)))
-    for (const [index, [what, , rcode]] of FAULTS.entries()) {
-      const reply = replies[index]
-      assert(reply !== null && reply !== undefined, what)
-      const message = parseMessage(reply)
-      assert.deepEqual([message?.id, message?.rcode, message?.answers], [7, rcode, []], what)
-    }
-  })
-})
-
-test('random and mutated datagrams stop nothing', async (t) => {
-  await unnoticed(t, async () => {
-    using socket = disposable(createSocket('udp4'))
-    let isStranger = false
-    socket.on('message', (reply, from) => {
-      isStranger ||= from.port !== proxy.port || (reply.readUInt16BE(FLAGS_AT) & FLAG_QR) === 0
+// One suite: where no test of it is asked for, nothing is started.
+describe('a running proxy and its client', () => {
+  before(async () => {
+    upstream = await RogueServer.start()
+    proxy = await LoneProxy.start({ upstream: `${LOOPBACK}:${upstream.port}` })
+    client = await Traffic.of({
+      ...{ servers: [LOOPBACK], port: proxy.port, known: ['good.example.com.'], fresh: null },
+      ...{ perSecond: 50, tcpEvery: 0, connectEvery: 0, never: [] },
     })
-    for (let count = 0; count < RANDOM_PACKETS; count++) {
-      const packet = count % 2 === 0 ? randomBytes(randomInt(1, 1500)) : mutated(WITH_OPT)
-      socket.send(packet, proxy.port, LOOPBACK)
-      if (count % 50 === 0) await sleep(5)
-    }
-    await sleep(200)
-    assert(!isStranger, 'every reply is a response, and from where it was asked')
-  })
-})
-
-test('TCP: halves, wrong lengths, slow writers', async (t) => {
-  await unnoticed(t, async () => {
-    const framed = frame(QUERY)
-    const closed = [Buffer.from([0, 0]), Buffer.from([0xff, 0xff, 1]), frame(randomBytes(3))]
-    for (const bytes of closed) {
-      using socket = await connectTcp()
-      socket.write(bytes)
-      await until('the connection is closed', () => socket.closed, 2000)
-    }
-    using half = await connectTcp()
-    half.write(framed.subarray(0, 9))
-    using slow = await connectTcp()
-    const answers = messagesOf(slow)
-    for (const byte of framed) {
-      slow.write(Uint8Array.of(byte))
-      await sleep(5)
-    }
-    await until('the slow writer has its answer', () => answers.length === 1)
-    assert.equal(parseMessage(answers[0]!)?.rcode, RCODE_NOERROR)
-    half.write(framed.subarray(9))
-    assert.equal((await once(half, 'data')).length, 1)
-  })
-})
-
-test('TCP: more connections than there is room for', async (t) => {
-  await unnoticed(t, async () => {
-    const sockets = await Promise.all(Array.from({ length: CONNECTIONS }, () => connectTcp()))
     await sleep(300)
-    const open = sockets.filter((socket) => !socket.closed)
-    t.diagnostic(`${open.length} of ${CONNECTIONS} connections stay open`)
-    assert(open.length >= 200 && open.length <= 256)
-    for (const socket of sockets) socket.destroy()
-    await until('there is room again', async () => {
+  })
+
+  after(async () => {
+    await client?.[Symbol.asyncDispose]()
+    await proxy?.[Symbol.asyncDispose]()
+    await upstream?.[Symbol.asyncDispose]()
+  })
+
+  test('what is no query gets no reply', async (t) => {
+    await unnoticed(t, async () => {
+      const query = buildMessage({ id: 7, flags: FLAG_RD, question: QUESTION })
+      const response = buildMessage({ id: 7, flags: FLAG_QR, question: QUESTION })
+      const packets = [
+        ...Array.from({ length: 12 }, (_, bytes) => query.subarray(0, bytes)),
+        response,
+        response.subarray(0, 12),
+        randomWithFlags(60_000, FLAG_QR),
+        Buffer.concat([query, Buffer.alloc(65_000)]),
+      ]
+      const replies = await Promise.all(packets.map((packet) => proxy.ask(packet, 500)))
+      assert.deepEqual(
+        replies,
+        packets.map(() => null),
+      )
+    })
+  })
+
+  const QUERY = buildMessage({ id: 7, flags: FLAG_RD, question: QUESTION })
+  const WITH_OPT = buildMessage({ id: 7, question: QUESTION, edns: {} })
+  const OPT = WITH_OPT.subarray(QUERY.length)
+
+  const FAULTS: readonly (readonly [what: string, packet: Uint8Array, rcode: number])[] = [
+    ['a header alone', QUERY.subarray(0, 12), RCODE_FORMERR],
+    ['no question', changed(QUERY, QDCOUNT_AT + 1, 0), RCODE_FORMERR],
+    ['two questions', changed(QUERY, QDCOUNT_AT + 1, 2), RCODE_FORMERR],
+    ['a question that is cut', QUERY.subarray(0, QUERY.length - 3), RCODE_FORMERR],
+    ['a name that points to itself', changed(QUERY, QUESTION_AT, 0xc0, 12), RCODE_FORMERR],
+    ['a name that points behind itself', changed(QUERY, QUESTION_AT, 0xc0, 14), RCODE_FORMERR],
+    ['a label of a reserved kind', changed(QUERY, QUESTION_AT, 0x84), RCODE_FORMERR],
+    ['a label longer than the message', changed(QUERY, QUESTION_AT, 63), RCODE_FORMERR],
+    ['records that are not there', changed(QUERY, 11, 9), RCODE_FORMERR],
+    ['bytes behind the end', Buffer.concat([QUERY, Buffer.alloc(5)]), RCODE_FORMERR],
+    ['two OPT records', changed(Buffer.concat([WITH_OPT, OPT]), 11, 2), RCODE_FORMERR],
+    ['an OPT record that is cut', WITH_OPT.subarray(0, WITH_OPT.length - 1), RCODE_FORMERR],
+    ['a status query', changed(QUERY, FLAGS_AT, 2 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
+    ['a notify', changed(QUERY, FLAGS_AT, 4 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
+    ['an update', changed(QUERY, FLAGS_AT, 5 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
+    [
+      'a version of EDNS that nobody speaks',
+      buildMessage({ id: 7, question: QUESTION, edns: { version: 1 } }),
+      RCODE_BADVERS,
+    ],
+  ]
+
+  test('a query with a fault gets an error and nothing else', async (t) => {
+    await unnoticed(t, async () => {
+      const replies = await Promise.all(FAULTS.map(([, packet]) => proxy.ask(packet)))
+      for (const [index, [what, , rcode]] of FAULTS.entries()) {
+        const reply = replies[index]
+        assert(reply !== null && reply !== undefined, what)
+        const message = parseMessage(reply)
+        assert.deepEqual([message?.id, message?.rcode, message?.answers], [7, rcode, []], what)
+      }
+    })
+  })
+
+  test('random and mutated datagrams stop nothing', async (t) => {
+    await unnoticed(t, async () => {
+      using socket = disposable(createSocket('udp4'))
+      let isStranger = false
+      socket.on('message', (reply, from) => {
+        isStranger ||= from.port !== proxy.port || (reply.readUInt16BE(FLAGS_AT) & FLAG_QR) === 0
+      })
+      for (let count = 0; count < RANDOM_PACKETS; count++) {
+        const packet = count % 2 === 0 ? randomBytes(randomInt(1, 1500)) : mutated(WITH_OPT)
+        socket.send(packet, proxy.port, LOOPBACK)
+        if (count % 50 === 0) await sleep(5)
+      }
+      await sleep(200)
+      assert(!isStranger, 'every reply is a response, and from where it was asked')
+    })
+  })
+
+  test('TCP: halves, wrong lengths, slow writers', async (t) => {
+    await unnoticed(t, async () => {
+      const framed = frame(QUERY)
+      const closed = [Buffer.from([0, 0]), Buffer.from([0xff, 0xff, 1]), frame(randomBytes(3))]
+      for (const bytes of closed) {
+        using socket = await connectTcp()
+        socket.write(bytes)
+        await until('the connection is closed', () => socket.closed, 2000)
+      }
+      using half = await connectTcp()
+      half.write(framed.subarray(0, 9))
+      using slow = await connectTcp()
+      const answers = messagesOf(slow)
+      for (const byte of framed) {
+        slow.write(Uint8Array.of(byte))
+        await sleep(5)
+      }
+      await until('the slow writer has its answer', () => answers.length === 1)
+      assert.equal(parseMessage(answers[0]!)?.rcode, RCODE_NOERROR)
+      half.write(framed.subarray(9))
+      assert.equal((await once(half, 'data')).length, 1)
+    })
+  })
+
+  test('TCP: more connections than there is room for', async (t) => {
+    await unnoticed(t, async () => {
+      const sockets = await Promise.all(Array.from({ length: CONNECTIONS }, () => connectTcp()))
+      await sleep(300)
+      const open = sockets.filter((socket) => !socket.closed)
+      t.diagnostic(`${open.length} of ${CONNECTIONS} connections stay open`)
+      assert(open.length >= 200 && open.length <= 256)
+      for (const socket of sockets) socket.destroy()
+      await until('there is room again', async () => {
+        using socket = await connectTcp()
+        const answers = messagesOf(socket)
+        socket.write(frame(QUERY))
+        await sleep(100)
+        return answers.length === 1
+      })
+    })
+  })
+
+  test('TCP: 500 questions at once are all answered', async (t) => {
+    await unnoticed(t, async () => {
       using socket = await connectTcp()
       const answers = messagesOf(socket)
-      socket.write(frame(QUERY))
-      await sleep(100)
-      return answers.length === 1
+      const queries = Array.from({ length: PIPELINED }, (_, id) => {
+        const name = id % 2 === 0 ? 'good' : `good-${id}`
+        return frame(buildMessage({ id, flags: FLAG_RD, question: `${name}.example.com. A` }))
+      })
+      socket.write(Buffer.concat(queries))
+      await until('all are answered', () => answers.length >= PIPELINED)
+      const ids = new Set(answers.map((answer) => parseMessage(answer)?.id))
+      assert.equal(ids.size, PIPELINED)
     })
   })
-})
 
-test('TCP: 500 questions at once are all answered', async (t) => {
-  await unnoticed(t, async () => {
-    using socket = await connectTcp()
-    const answers = messagesOf(socket)
-    const queries = Array.from({ length: PIPELINED }, (_, id) => {
-      const name = id % 2 === 0 ? 'good' : `good-${id}`
-      return frame(buildMessage({ id, flags: FLAG_RD, question: `${name}.example.com. A` }))
+  test('TCP: a client that never reads is let go', async (t) => {
+    await unnoticed(t, async () => {
+      using socket = await connectTcp()
+      socket.pause()
+      const many = Buffer.concat(Array.from({ length: 20_000 }, () => frame(QUERY)))
+      // Until the way there is full: for a client that does not read, nothing is read on.
+      await until('it reads no more', () => {
+        if (socket.writableLength < MANY_BYTES) socket.write(many)
+        return socket.writableLength >= MANY_BYTES
+      })
+      await until('the connection is closed', () => socket.closed, IDLE_MS)
     })
-    socket.write(Buffer.concat(queries))
-    await until('all are answered', () => answers.length >= PIPELINED)
-    const ids = new Set(answers.map((answer) => parseMessage(answer)?.id))
-    assert.equal(ids.size, PIPELINED)
   })
-})
 
-test('TCP: a client that never reads is let go', async (t) => {
-  await unnoticed(t, async () => {
-    using socket = await connectTcp()
-    socket.pause()
-    const many = Buffer.concat(Array.from({ length: 20_000 }, () => frame(QUERY)))
-    // Until the way there is full: for a client that does not read, nothing is read on.
-    await until('it reads no more', () => {
-      if (socket.writableLength < MANY_BYTES) socket.write(many)
-      return socket.writableLength >= MANY_BYTES
+  test('an upstream that lies, hangs or sends rubbish: no wrong answer', async (t) => {
+    await unnoticed(t, async () => {
+      const kinds = ['silent', 'garbage', 'short', 'truncated', 'forged', 'loops', 'late']
+      const replies = await Promise.all(
+        kinds.map((kind) => {
+          const question = `${kind}.example.com. A`
+          return proxy.ask(buildMessage({ id: 7, flags: FLAG_RD, question }), UPSTREAM_MS)
+        }),
+      )
+      const seen = replies.map((reply, index) => {
+        const message = reply === null ? null : parseMessage(reply)
+        const records = message?.answers.map((record) => formatRecord(record)) ?? []
+        return `${kinds[index]}: ${message?.rcode ?? 'no reply'} ${records.join()}`
+      })
+      assert(!seen.join().includes(BAD_ADDRESS), seen.join('\n'))
+      for (const line of seen.slice(0, -1)) assert.match(line, new RegExp(`: ${RCODE_SERVFAIL} $`))
+      assert(seen.at(-1)!.includes(GOOD_ADDRESS), seen.join('\n'))
     })
-    await until('the connection is closed', () => socket.closed, IDLE_MS)
-  })
-})
-
-test('an upstream that lies, hangs or sends rubbish: no wrong answer', async (t) => {
-  await unnoticed(t, async () => {
-    const kinds = ['silent', 'garbage', 'short', 'truncated', 'forged', 'loops', 'late']
-    const replies = await Promise.all(
-      kinds.map((kind) => {
-        const question = `${kind}.example.com. A`
-        return proxy.ask(buildMessage({ id: 7, flags: FLAG_RD, question }), UPSTREAM_MS)
-      }),
-    )
-    const seen = replies.map((reply, index) => {
-      const message = reply === null ? null : parseMessage(reply)
-      const records = message?.answers.map((record) => formatRecord(record)) ?? []
-      return `${kinds[index]}: ${message?.rcode ?? 'no reply'} ${records.join()}`
-    })
-    assert(!seen.join().includes(BAD_ADDRESS), seen.join('\n'))
-    for (const line of seen.slice(0, -1)) assert.match(line, new RegExp(`: ${RCODE_SERVFAIL} $`))
-    assert(seen.at(-1)!.includes(GOOD_ADDRESS), seen.join('\n'))
   })
 })
 
