@@ -4,7 +4,7 @@
  */
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 import { missingForNamespaces } from '../support/netns.ts'
 import { InNamespacesWorld } from '../support/scenario/in-namespaces.ts'
@@ -25,21 +25,27 @@ const scenarios = globSync('*.scn', { cwd: import.meta.dirname })
   .filter(({ onlyInProcess, notYet }) => onlyInProcess === null && notYet === null)
 assert(scenarios.length > 0, 'there are scenarios')
 
-let stage: Stage
-before(async () => {
-  if (skip !== false) return
-  stage = await Stage.build(Math.max(...scenarios.map(({ clients }) => clients.length)))
-})
-after(() => stage?.[Symbol.dispose]())
-
-for (const scenario of scenarios) {
-  const { file, title } = scenario
-  test(`${file}: ${title}`, { skip, timeout: SCENARIO_MS }, async () => {
-    const passMs = passingMs(scenario)
-    assert(passMs <= PASS_MS_MAX, `let less time pass, or: only in process: it takes ${passMs} ms`)
-    await runScenario(scenario, await InNamespacesWorld.begin(stage, scenario))
+// One suite: where no scenario is asked for, nothing is built.
+describe('scenarios in namespaces', () => {
+  let stage: Stage
+  before(async () => {
+    if (skip !== false) return
+    stage = await Stage.build(Math.max(...scenarios.map(({ clients }) => clients.length)))
   })
-}
+  after(() => stage?.[Symbol.dispose]())
+
+  for (const scenario of scenarios) {
+    const { file, title } = scenario
+    test(`${file}: ${title}`, { skip, timeout: SCENARIO_MS }, async () => {
+      const passMs = passingMs(scenario)
+      assert(
+        passMs <= PASS_MS_MAX,
+        `let less time pass, or: only in process: it takes ${passMs} ms`,
+      )
+      await runScenario(scenario, await InNamespacesWorld.begin(stage, scenario))
+    })
+  }
+})
 
 function passingMs({ steps }: Scenario): number {
   return steps.reduce((sum, step) => sum + (step.kind === 'pass' ? step.ms : 0), 0)
