@@ -11,6 +11,7 @@ import type { InterceptConfig } from '../config/load.ts'
 import type { Driver, GrantEntry } from '../datapath/driver.ts'
 import { runToolForOutput } from '../datapath/nftables/tool.ts'
 import { compileMarks, compileRuleset, type Facts, type Ruleset } from '../grant/ruleset.ts'
+import { NetworkChanges } from '../linux/network-changes.ts'
 import type { Log } from '../log.ts'
 import type { Snapshot } from '../policy/snapshot.ts'
 import type { SocketSet } from '../sync/peer.ts'
@@ -48,10 +49,18 @@ export function marksOf(intercept: InterceptConfig): Ruleset['marks'] {
   return compileMarks(intercept.mark)
 }
 
+interface Wanted {
+  readonly snapshot: Snapshot
+  readonly sockets: SocketSet
+}
+
 export class Structure {
   readonly #options: StructureOptions
-  #wanted: { snapshot: Snapshot; sockets: SocketSet } | null = null
+  #wanted: Wanted | null = null
+  readonly #changes = new NetworkChanges()
   #ruleset: Ruleset | null = null
+  /** What it was compiled for. */
+  #compiled: Wanted | null = null
   #state: StructureState = 'unknown'
   #detail = ''
   #last: Promise<unknown> = Promise.resolve()
@@ -104,6 +113,7 @@ export class Structure {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
     await this.#last.catch(() => {})
+    this.#changes[Symbol.dispose]()
   }
 
   async #apply(): Promise<void> {
@@ -173,8 +183,14 @@ export class Structure {
     this.#detail = ''
   }
 
+  /** The same object as long as nothing has changed: the driver knows it again. */
   async #compile(): Promise<Ruleset> {
-    this.#ruleset = compileRuleset(this.#wanted!.snapshot, await this.#facts())
+    const wanted = this.#wanted!
+    const hasChanged = this.#changes.take()
+    if (this.#ruleset !== null && this.#compiled === wanted && !hasChanged) return this.#ruleset
+    this.#compiled = null
+    this.#ruleset = compileRuleset(wanted.snapshot, await this.#facts(wanted))
+    this.#compiled = wanted
     return this.#ruleset
   }
 
@@ -193,9 +209,9 @@ export class Structure {
     this.#detail = error.message
   }
 
-  async #facts(): Promise<Facts> {
+  async #facts(wanted: Wanted): Promise<Facts> {
     const { intercept, listen } = this.#options
-    const { snapshot, sockets } = this.#wanted!
+    const { snapshot, sockets } = wanted
     return {
       interfaces: intercept.interfaces,
       mark: intercept.mark,

@@ -52,6 +52,9 @@ export const IPV6_FREEBIND = 78
 export const SOL_TCP = 6
 export const TCP_NODELAY = 1
 
+// <poll.h>
+export const POLLIN = 0x1
+
 // <sys/epoll.h>, <sys/eventfd.h>
 export const EPOLL_CLOEXEC = 0o2000000
 export const EPOLL_CTL_ADD = 1
@@ -75,6 +78,18 @@ export const CLOCK_PROCESS_CPUTIME_ID = 2
 export const CLOCK_THREAD_CPUTIME_ID = 3
 export const LOCK_EX = 2
 export const LOCK_NB = 4
+
+// <linux/netlink.h>, <linux/rtnetlink.h>, <linux/xfrm.h>
+export const SOL_NETLINK = 270
+export const NETLINK_ADD_MEMBERSHIP = 1
+export const NETLINK_ROUTE = 0
+export const NETLINK_XFRM = 6
+export const RTNLGRP_LINK = 1
+export const RTNLGRP_IPV4_ROUTE = 7
+export const RTNLGRP_IPV4_RULE = 8
+export const RTNLGRP_IPV6_ROUTE = 11
+export const RTNLGRP_IPV6_RULE = 19
+export const XFRMNLGRP_POLICY = 4
 
 // <linux/capability.h>
 export const CAP_NET_BIND_SERVICE = 10

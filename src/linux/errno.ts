@@ -22,6 +22,7 @@ export const EPIPE = 32
 export const ENAMETOOLONG = 36
 export const EMSGSIZE = 90
 export const ENOPROTOOPT = 92
+export const EPROTONOSUPPORT = 93
 export const EAFNOSUPPORT = 97
 export const EADDRINUSE = 98
 export const EADDRNOTAVAIL = 99

@@ -40,6 +40,9 @@ const LAYOUT: Record<string, string> = {
   IN6_PKTINFO_ADDRESS: 'offsetof(struct in6_pktinfo, ipi6_addr)',
   IN6_PKTINFO_INTERFACE: 'offsetof(struct in6_pktinfo, ipi6_ifindex)',
   IN6_PKTINFO_BYTES: 'sizeof(struct in6_pktinfo)',
+  POLLFD_EVENTS: 'offsetof(struct pollfd, events)',
+  POLLFD_RETURNED: 'offsetof(struct pollfd, revents)',
+  POLLFD_BYTES: 'sizeof(struct pollfd)',
   EPOLL_EVENT_DATA: 'offsetof(struct epoll_event, data)',
   EPOLL_EVENT_BYTES: 'sizeof(struct epoll_event)',
   TIMESPEC_NANOSECONDS: 'offsetof(struct timespec, tv_nsec)',
@@ -57,6 +60,7 @@ const HEADERS = [
   ...[
     'errno.h',
     'fcntl.h',
+    'poll.h',
     'stddef.h',
     'stdio.h',
     'time.h',
@@ -65,7 +69,7 @@ const HEADERS = [
     'sys/file.h',
   ],
   ...['sys/socket.h', 'sys/uio.h', 'sys/un.h', 'netinet/in.h', 'netinet/tcp.h'],
-  'linux/capability.h',
+  ...['linux/capability.h', 'linux/netlink.h', 'linux/rtnetlink.h', 'linux/xfrm.h'],
 ]
 
 const hasCompiler = spawnSync('gcc', ['--version']).status === 0

@@ -72,6 +72,11 @@ export const IN6_PKTINFO_ADDRESS = 0
 export const IN6_PKTINFO_INTERFACE = 16
 export const IN6_PKTINFO_BYTES = 20
 
+/* struct pollfd: descriptor, events asked for, events returned. poll(2) */
+export const POLLFD_EVENTS = 4
+export const POLLFD_RETURNED = 6
+export const POLLFD_BYTES = 8
+
 /* struct epoll_event: events, data. x86-64 packs it so that 32-bit programs see the same bytes. */
 const isPacked = process.arch === 'x64'
 export const EPOLL_EVENT_DATA = isPacked ? 4 : 8

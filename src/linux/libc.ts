@@ -183,6 +183,10 @@ export const epoll_wait: (
   timeoutMs: number,
 ) => number = program.func('int epoll_wait(int, uintptr_t, int, int)')
 
+/** int poll(struct pollfd *fds, nfds_t count, int timeout) — poll(2) */
+export const poll: (descriptors: Address, count: number, timeoutMs: number) => number =
+  program.func('int poll(uintptr_t, size_t, int)')
+
 /** int eventfd(unsigned int initval, int flags) — eventfd(2) */
 export const eventfd: (value: number, flags: number) => number = program.func(
   'int eventfd(uint32_t, int)',

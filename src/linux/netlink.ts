@@ -38,6 +38,7 @@ const NLMSG_ERROR = 2
 const NLMSG_DONE = 3
 const NLA_TYPE_MASK = 0x3fff
 
+const SOCKADDR_NL_BYTES = 12
 const HEADER_BYTES = 16
 const ATTRIBUTE_BYTES = 4
 /** Source: <linux/netlink.h>, NETLINK_GET_STRICT_CHK aside: dumps come in pieces of at most 32 KiB. */
@@ -61,6 +62,7 @@ export class NetlinkSocket implements Disposable {
     this.fd = mustWork('open a netlink socket', orErrno(libc.socket(AF_NETLINK, type, protocol)))
     this.#region = Region.create(SEND_BYTES + RECEIVE_BYTES)
     this.#view = new DataView(this.#region.u8.buffer)
+    this.#bind()
   }
 
   /** Sends one message. Its sequence number, or -errno. */
@@ -125,6 +127,18 @@ export class NetlinkSocket implements Disposable {
     if (setOption(this.fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes) < 0) {
       setOption(this.fd, SOL_SOCKET, SO_RCVBUF, bytes)
     }
+  }
+
+  /**
+   * Gets a port of its own: what the kernel multicasts by itself comes from port 0, and is not told
+   * to a socket that has the same. Source: do_one_broadcast in net/netlink/af_netlink.c.
+   */
+  #bind(): void {
+    // struct sockaddr_nl: family, padding, port (0: one of the kernel's choice), groups.
+    this.#view.setUint16(0, AF_NETLINK, true)
+    this.#region.u8.fill(0, 2, SOCKADDR_NL_BYTES)
+    const address = this.#region.pointer(0)
+    mustWork('bind a netlink socket', orErrno(libc.bind(this.fd, address, SOCKADDR_NL_BYTES)))
   }
 
   [Symbol.dispose](): void {

@@ -15,6 +15,7 @@
 import type { Ruleset } from '../../grant/ruleset.ts'
 import { parseAddress } from '../../identity/address.ts'
 import { NETLINK_NETFILTER, NetlinkSocket, nftGeneration } from '../../linux/netlink.ts'
+import { NetworkChanges } from '../../linux/network-changes.ts'
 import type { Driver, GrantEntry } from '../driver.ts'
 import { type AddressPair, deleteConnections } from './conntrack.ts'
 import { readElements } from './elements.ts'
@@ -39,6 +40,8 @@ import { DEFAULT_TOOLS, type Tools, NftError, runTool } from './tool.ts'
 
 /** What we know for certain to be in the kernel, as long as its fingerprint stays the same. */
 interface Known {
+  /** Of which the table was rendered. */
+  readonly ruleset: Ruleset
   readonly table: RenderedTable
   readonly digest: string
   readonly fingerprint: string
@@ -55,6 +58,9 @@ export class NftablesDriver implements Driver, Disposable {
   readonly #tools: Tools
   readonly #netlink: NetlinkSocket
   #known: Known | null = null
+  readonly #changes: NetworkChanges
+  /** The ruleset whose routing was last found in the kernel; null: look again. */
+  #routed: Ruleset | null = null
   #hasGuard: boolean | null = null
   #last: Promise<unknown> = Promise.resolve()
 
@@ -62,6 +68,7 @@ export class NftablesDriver implements Driver, Disposable {
   constructor(tools: Tools = DEFAULT_TOOLS) {
     this.#tools = tools
     this.#netlink = new NetlinkSocket(NETLINK_NETFILTER)
+    this.#changes = new NetworkChanges()
   }
 
   apply(ruleset: Ruleset): Promise<void> {
@@ -71,7 +78,7 @@ export class NftablesDriver implements Driver, Disposable {
         await applyRouting(this.#tools, family, plan.before, 'apply routing rules')
         await removeGuards(this.#tools, family, plan.guardsGone)
       }
-      await this.#applyTable(renderTable(ruleset))
+      await this.#applyTable(ruleset)
       for (const [family, plan] of plans) {
         await applyRouting(this.#tools, family, plan.after, 'apply routing rules')
       }
@@ -80,14 +87,9 @@ export class NftablesDriver implements Driver, Disposable {
 
   verify(ruleset: Ruleset): Promise<'same' | string> {
     return this.#inTurn(async () => {
-      const table = await this.#verifyTable(renderTable(ruleset))
-      const hasGuard = await this.#canGuard()
+      const table = await this.#verifyTable(ruleset)
       const differences = table === '' ? [] : [table]
-      for (const family of FAMILIES) {
-        const present = await readRouting(this.#tools, family, hasGuard)
-        const text = compareRouting(present, desiredRouting(ruleset, family), family)
-        if (text !== '') differences.push(text)
-      }
+      differences.push(...(await this.#verifyRouting(ruleset)))
       return differences.length === 0 ? 'same' : differences.join('; ')
     })
   }
@@ -129,16 +131,18 @@ export class NftablesDriver implements Driver, Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#changes[Symbol.dispose]()
     this.#netlink[Symbol.dispose]()
   }
 
-  async #applyTable(table: RenderedTable): Promise<void> {
+  async #applyTable(ruleset: Ruleset): Promise<void> {
     const observed = await readTable(this.#tools, this.#netlink)
+    const table = renderTable(ruleset)
     const digest = digestOf(table)
     const known = this.#knownOf(observed, table, digest)
     const lines = planTable(observed, known, table)
     if (lines.length === 0 && observed !== null) {
-      this.#know(table, digest, observed)
+      this.#know(ruleset, table, digest, observed)
       return
     }
     await this.#commit('apply the ruleset', lines)
@@ -147,7 +151,7 @@ export class NftablesDriver implements Driver, Disposable {
     const isNew = !written.chains.has(ABOUT_CHAIN)
     const about = aboutText(digest, written.fingerprint)
     await this.#commit('apply the ruleset', planAbout(isNew, about))
-    this.#know(table, digest, written)
+    this.#know(ruleset, table, digest, written)
   }
 
   /** What is in the kernel, if it is certain: we wrote it, or its mark says that this was written. */
@@ -162,25 +166,47 @@ export class NftablesDriver implements Driver, Disposable {
     return known !== null && known.fingerprint === observed.fingerprint ? known.table : null
   }
 
-  #know(table: RenderedTable, digest: string, observed: ObservedTable): void {
+  #know(ruleset: Ruleset, table: RenderedTable, digest: string, observed: ObservedTable): void {
     // The generation is read after what it vouches for: a commit in between makes it a later one
     // than was checked, so it counts only when the next verify has looked once.
-    this.#known = { table, digest, fingerprint: observed.fingerprint, generation: -1 }
+    const { fingerprint } = observed
+    this.#known = { ruleset, table, digest, fingerprint, generation: -1 }
   }
 
-  async #verifyTable(table: RenderedTable): Promise<string> {
+  async #verifyTable(ruleset: Ruleset): Promise<string> {
     const generation = nftGeneration(this.#netlink)
-    const digest = digestOf(table)
     const known = this.#known
-    const isKnown = known !== null && known.digest === digest
-    if (isKnown && generation >= 0 && known.generation === generation) return ''
+    const isChecked = generation >= 0 && known?.generation === generation
+    if (isChecked && known.ruleset === ruleset) return ''
+    const table = renderTable(ruleset)
+    const digest = digestOf(table)
+    if (isChecked && known.digest === digest) {
+      this.#known = { ...known, ruleset }
+      return ''
+    }
     const observed = await readTable(this.#tools, this.#netlink)
     if (observed === null) return `table inet ${TABLE} is missing`
     if (observed.about === aboutText(digest, observed.fingerprint)) {
-      this.#known = { table, digest, fingerprint: observed.fingerprint, generation }
+      const { fingerprint } = observed
+      this.#known = { ruleset, table, digest, fingerprint, generation }
       return ''
     }
     return describe(observed, table)
+  }
+
+  async #verifyRouting(ruleset: Ruleset): Promise<string[]> {
+    const hasChanged = this.#changes.take()
+    if (!hasChanged && this.#routed === ruleset) return []
+    this.#routed = null
+    const hasGuard = await this.#canGuard()
+    const differences: string[] = []
+    for (const family of FAMILIES) {
+      const present = await readRouting(this.#tools, family, hasGuard)
+      const text = compareRouting(present, desiredRouting(ruleset, family), family)
+      if (text !== '') differences.push(text)
+    }
+    if (differences.length === 0) this.#routed = ruleset
+    return differences
   }
 
   #canGuard(): Promise<boolean> {
