@@ -101,6 +101,11 @@ export class RingWriter extends RingEnd {
   commit(): void {
     Atomics.store(this.words, HEAD, this.#next)
   }
+
+  /** Another number after each record. */
+  get position(): number {
+    return this.words[HEAD]!
+  }
 }
 
 export class RingReader extends RingEnd {

@@ -56,9 +56,11 @@ import {
 } from './protocol.ts'
 import { closeAll, SocketAssembly } from './socket-assembly.ts'
 
+/** While somebody waits for the peer, and otherwise. */
 const TICK_MS = 100
-/** What a late tick counts for at most: the rest of the time we did not run. */
-const TICK_MS_MAX = 2 * TICK_MS
+const TICK_IDLE_MS = 250
+/** How much later than it should a tick may come: the rest of the time we did not run. */
+const TICK_LATE_MS_MAX = 100
 const BEAT_MS = 500
 const MUTE_MS = 1000
 
@@ -115,7 +117,8 @@ export class PeerLink {
   readonly #asks = new Asks()
   readonly #outbox: Outbox
   readonly #arriving = new SocketAssembly()
-  readonly #timer: NodeJS.Timeout
+  #timer: NodeJS.Timeout
+  #everyMs = TICK_IDLE_MS
   readonly #instance = randomUUID()
   #connection: Connection | null = null
   #peer: Peer | null = null
@@ -158,7 +161,7 @@ export class PeerLink {
       },
     )
     this.#meeting.isAnybodyThere()
-    this.#timer = setInterval(() => this.#tick(), TICK_MS)
+    this.#timer = setInterval(() => this.#tick(), this.#everyMs)
   }
 
   /** What is known of the other process; null before the first link. */
@@ -204,6 +207,7 @@ export class PeerLink {
     const { want = 'everything', timeoutMs = ANSWER_MS } = options
     if (this.#isClosed) return 'nobody'
     const outcome = this.#asks.wait(want, timeoutMs)
+    this.#setPace()
     if (this.#connection !== null) this.#ask()
     else this.#lookForNobody()
     return outcome
@@ -215,7 +219,7 @@ export class PeerLink {
   }
 
   /**
-   * Sends the peer flows from now on, as it takes them: within 100 ms, or at the next
+   * Sends the peer flows from now on, as it takes them: at the next tick, or at the next
    * `flowsWaiting`. A slow peer gets them later; a new process all that the source still has.
    */
   streamFlows(source: FlowSource): void {
@@ -236,6 +240,7 @@ export class PeerLink {
     const announced = this.#policy.announce({ revision, text })
     if (this.#isClosed) return 'gone'
     const outcome = this.#announcements.wait(announced)
+    this.#setPace()
     if (this.#connection === null) this.#lookForNobody()
     else {
       this.#announcements.peerHolds(this.#peer!.holding, this.#policy.newest)
@@ -467,7 +472,7 @@ export class PeerLink {
 
   #tick(): void {
     const nowMs = this.#options.now()
-    const passedMs = Math.min(nowMs - this.#tickedMs, TICK_MS_MAX)
+    const passedMs = Math.min(nowMs - this.#tickedMs, this.#everyMs + TICK_LATE_MS_MAX)
     this.#tickedMs = nowMs
     this.#meeting.tick(passedMs)
     if (this.#connection === null) this.#lookForNobody()
@@ -475,6 +480,17 @@ export class PeerLink {
     this.#asks.tick(passedMs)
     const unheardMs = this.#connection === null ? Number.POSITIVE_INFINITY : this.#unheardMs
     this.#announcements.tick(passedMs, unheardMs)
+    this.#setPace()
+  }
+
+  /** Ticks as often as those who wait want it. */
+  #setPace(): void {
+    const areWaiting = this.#asks.areWaiting || this.#announcements.areWaiting
+    const everyMs = areWaiting ? TICK_MS : TICK_IDLE_MS
+    if (everyMs === this.#everyMs || this.#isClosed) return
+    this.#everyMs = everyMs
+    clearInterval(this.#timer)
+    this.#timer = setInterval(() => this.#tick(), everyMs)
   }
 
   #tickLink(passedMs: number): void {

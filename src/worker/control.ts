@@ -21,6 +21,7 @@
  *    12  CACHE_ENTRIES worker
  *    13  CACHE_KIB     worker
  *    14  LAG_MS        worker   longest time that the loop stood still since start
+ *    15  MAIN_ASLEEP   both     main: 1, it looks seldom now; worker: 0, it has woken main
  *    16  counters      worker   pipeline/counters.ts
  */
 import { COUNTER_COUNT } from '../pipeline/counters.ts'
@@ -40,6 +41,7 @@ export const CONNECTIONS = 11
 export const CACHE_ENTRIES = 12
 export const CACHE_KIB = 13
 export const LAG_MS = 14
+export const MAIN_ASLEEP = 15
 export const COUNTERS_AT = 16
 export const CONTROL_WORDS = COUNTERS_AT + COUNTER_COUNT
 
@@ -58,8 +60,14 @@ export const STATE_DRAINED = 4
 
 /** How often the loop says that it is alive, which lasts for ALIVE_MS (datapath/driver.ts). */
 export const ALIVE_EVERY_MS = 50
-/** The longest sleep of the loop: signals, exits and swallowed wake-ups wait no longer. */
+/** The longest sleep of the loop: signals, exits and swallowed wake-ups wait no longer … */
 export const SLEEP_MS = 20
+/** … but for this when nothing has come for IDLE_AFTER_MS: a waking costs 0.1 ms of processor. */
+export const SLEEP_IDLE_MS = ALIVE_EVERY_MS
+export const IDLE_AFTER_MS = 1000
+/** How often the main thread looks while nothing wakes it, and the worker reports. */
+export const MAIN_LOOK_MS = 500
+export const WORKER_REPORT_MS = 100
 /** A thread that is silent for this long while the other runs ends the process. */
 export const SILENT_MS = 2000
 /** Until its first beat: loading code on a node that starts everything at once takes a while. */
@@ -72,17 +80,20 @@ const SILENT_AT_START_MS = 30_000
 export class Watchdog {
   readonly #words: Int32Array
   readonly #word: number
+  readonly #lookEveryMs: number
   #beat = 0
   #silentMs = 0
   #lookedMs = 0
 
-  constructor(words: Int32Array, word: number, nowMs: number) {
+  /** @param lookEveryMs  how often `look` is called: more than that is not one's running time */
+  constructor(words: Int32Array, word: number, lookEveryMs: number, nowMs: number) {
     this.#words = words
     this.#word = word
+    this.#lookEveryMs = lookEveryMs
     this.#lookedMs = nowMs
   }
 
-  /** False when the other was silent for too long. To be called at least every 100 ms. */
+  /** False when the other was silent for too long. */
   look(nowMs: number): boolean {
     const beat = Atomics.load(this.#words, this.#word)
     const passedMs = nowMs - this.#lookedMs
@@ -92,8 +103,7 @@ export class Watchdog {
       this.#silentMs = 0
       return true
     }
-    // Of a long gap only a little was running time.
-    this.#silentMs += passedMs < 100 ? passedMs : 100
+    this.#silentMs += passedMs < this.#lookEveryMs ? passedMs : this.#lookEveryMs
     return this.#silentMs < (beat === 0 ? SILENT_AT_START_MS : SILENT_MS)
   }
 }

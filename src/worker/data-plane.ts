@@ -24,7 +24,9 @@ import {
   COUNTERS_AT,
   FORGET,
   LAG_MS,
+  MAIN_ASLEEP,
   MAIN_BEAT,
+  MAIN_LOOK_MS,
   MODE,
   MODE_DRAIN,
   MODE_SERVE,
@@ -49,10 +51,8 @@ const RECORDS_WORDS = 4 * 1024 * 1024
 const ANSWERS_WORDS = 256 * 1024
 /** How often the main thread looks at the worker's records and beat: while there is something … */
 const LOOK_MS = 20
-/** … while somebody waits for the worker … */
+/** … and while somebody waits for the worker; otherwise it is woken. */
 const LOOK_SOON_MS = 5
-/** … and while nothing happens. */
-const LOOK_IDLE_MS = 100
 const REQUEST_MS = 2000
 const FATAL_EXIT_CODE = 70
 
@@ -119,7 +119,7 @@ export class DataPlane {
     }
     this.#reader = new RingReader(this.#records.i32)
     this.#writer = new RingWriter(this.#answers.i32)
-    this.#watchdog = new Watchdog(this.#control.i32, WORKER_BEAT, monotonicMs())
+    this.#watchdog = new Watchdog(this.#control.i32, WORKER_BEAT, MAIN_LOOK_MS, monotonicMs())
     this.#worker = new Worker(entry, { workerData: start })
     this.#worker.on('message', (reply: WorkerReply) => this.#answered(reply))
     this.#worker.on('error', (error: Error) => fail(error.stack ?? error.message))
@@ -258,7 +258,7 @@ export class DataPlane {
     if (!this.#watchdog.look(monotonicMs())) {
       fail(`the data plane was silent for ${SILENT_MS} ms`)
     }
-    const hasRead = this.#readRecords()
+    const hasRead = this.#readRecords() || !this.#mayFallAsleep()
     if (hasRead) this.onRead()
     const away = this.#word(AWAY)
     if (away !== this.#awaySeen && this.#word(STATE) === STATE_AWAY) {
@@ -274,8 +274,16 @@ export class DataPlane {
       return false
     })
     if (this.#isClosed) return
-    const restMs = this.#waiters.length > 0 ? LOOK_SOON_MS : hasRead ? LOOK_MS : LOOK_IDLE_MS
+    const restMs = this.#waiters.length > 0 ? LOOK_SOON_MS : hasRead ? LOOK_MS : MAIN_LOOK_MS
     this.#timer = setTimeout(() => this.#look(), restMs)
+  }
+
+  /** Tells the worker that it must wake us; not if it has recorded something just before. */
+  #mayFallAsleep(): boolean {
+    Atomics.store(this.#control.i32, MAIN_ASLEEP, 1)
+    if (!this.#readRecords()) return true
+    Atomics.store(this.#control.i32, MAIN_ASLEEP, 0)
+    return false
   }
 
   /** Whether there were any. */

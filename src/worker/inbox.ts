@@ -30,6 +30,7 @@ import {
   WAITING,
   Watchdog,
   WORKER_BEAT,
+  WORKER_REPORT_MS,
 } from './control.ts'
 import type { TcpServer } from './tcp-server.ts'
 
@@ -68,7 +69,7 @@ export class Inbox {
 
   constructor(parts: InboxParts) {
     this.#parts = parts
-    this.#watchdog = new Watchdog(parts.control, MAIN_BEAT, parts.now())
+    this.#watchdog = new Watchdog(parts.control, MAIN_BEAT, WORKER_REPORT_MS, parts.now())
   }
 
   read(nowMs: number): void {

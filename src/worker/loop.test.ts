@@ -10,9 +10,13 @@ import {
   AWAY,
   BACK,
   CONTROL_WORDS,
+  IDLE_AFTER_MS,
+  MAIN_ASLEEP,
   MODE,
   MODE_DRAIN,
   MODE_SERVE,
+  SLEEP_IDLE_MS,
+  SLEEP_MS,
   STATE,
   STATE_AWAY,
   STATE_DRAINED,
@@ -24,8 +28,12 @@ import { Loop, type LoopParts, TOKEN_FLIGHT } from './loop.ts'
 /** The real loop; around it parts that only write down what they were asked to do. */
 class Bench {
   readonly control = new Int32Array(CONTROL_WORDS)
+  readonly records = { position: 0 }
   done: string[] = []
   waiting = 0
+  /** Nothing comes any more. */
+  isQuiet = false
+  slept: number[] = []
   /** What the kernel says to the next refresh: whether all is there as before. */
   isKernelWhole = true
   /** How long the process is stopped at that point of its next waking, once. */
@@ -41,9 +49,10 @@ class Bench {
     }
     const parts = {
       epoll: {
-        wait: () => {
-          this.#nowMs += 5 + this.#take('inEpoll')
-          return 1
+        wait: (ms: number) => {
+          this.slept.push(ms)
+          this.#nowMs += (this.isQuiet ? ms : 5) + this.#take('inEpoll')
+          return this.isQuiet ? 0 : 1
         },
         token: () => TOKEN_FLIGHT,
         events: () => 1,
@@ -73,7 +82,8 @@ class Bench {
       },
       inbox: { isWaiting: false, read: () => {}, report: () => {}, clear: () => {} },
       counters: { add: () => {} },
-      wakeMain: { signal: () => {} },
+      records: this.records,
+      wakeMain: { signal: note('wake main') },
       control: this.control,
       now: () => this.#nowMs,
     }
@@ -100,6 +110,32 @@ test('a loop that runs serves, and says every 50 ms that it is alive', () => {
   assert.equal(bench.control[STATE], STATE_SERVING)
   const done = bench.turns(10)
   assert.ok(done.includes('alive') && done.includes('flush') && !done.includes('drop'))
+})
+
+test('when nothing has come for a second it sleeps for longer, but not while somebody waits', () => {
+  const bench = new Bench()
+  bench.isQuiet = true
+  bench.turns(2 + IDLE_AFTER_MS / 100)
+  assert.equal(bench.slept.at(-1), SLEEP_IDLE_MS)
+  bench.waiting = 1
+  bench.turns(1)
+  assert.equal(bench.slept.at(-1), SLEEP_MS, 'an upstream may have to be asked again')
+  bench.waiting = 0
+  bench.isQuiet = false
+  bench.turns(1)
+  assert.equal(bench.slept.at(-1), SLEEP_MS)
+})
+
+test('a main thread that sleeps is woken once for whatever is recorded, another one is not', () => {
+  const bench = new Bench()
+  bench.records.position = 7
+  assert.ok(!bench.turns(3).includes('wake main'), 'it looks by itself')
+  bench.control[MAIN_ASLEEP] = 1
+  assert.ok(!bench.turns(3).includes('wake main'), 'there is nothing new')
+  bench.records.position = 8
+  const done = bench.turns(3)
+  assert.equal(done.filter((what) => what === 'wake main').length, 1)
+  assert.equal(bench.control[MAIN_ASLEEP], 0)
 })
 
 for (const point of ['inEpoll', 'inFlight'] as const) {

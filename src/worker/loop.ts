@@ -1,10 +1,11 @@
 /**
  * The data plane's loop: epoll → receive → pipeline → send, over and over, in one thread.
  *
- * It waits in epoll_wait and nowhere else, and there never longer than SLEEP_MS: a longer sleep
- * would keep signals and exits waiting, and would lengthen what a stopped peer can do harm with (a
- * process that is stopped inside epoll_wait can swallow the one wake-up that was meant for a
- * datagram; each waking therefore reads the shared sockets once without being told to).
+ * It waits in epoll_wait and nowhere else, and there never longer than SLEEP_MS (SLEEP_IDLE_MS when
+ * nothing has come for a while): a longer sleep would keep signals and exits waiting, and would
+ * lengthen what a stopped peer can do harm with (a process that is stopped inside epoll_wait can
+ * swallow the one wake-up that was meant for a datagram; each waking therefore looks at the shared
+ * sockets once without being told to).
  *
  * `turn` runs until it has slept or TURN_MS are over, then gives the thread back to the runtime,
  * which delivers messages and calls it again (worker/main.ts).
@@ -19,9 +20,11 @@
  */
 import type { AnswerCache } from '../cache/cache.ts'
 import { ALIVE_MS, type GrantWriter } from '../datapath/driver.ts'
+import type { RingWriter } from '../flow/ring.ts'
 import { EPOLLEXCLUSIVE, EPOLLIN } from '../linux/constants.ts'
 import type { Epoll } from '../linux/epoll.ts'
 import type { EventFd } from '../linux/eventfd.ts'
+import { PollSet } from '../linux/poll.ts'
 import { ReceiveBatch } from '../linux/udp-batch.ts'
 import type { Pipeline } from '../pipeline/pipeline.ts'
 import { CHANNEL_PROOF } from '../pipeline/arrival.ts'
@@ -31,10 +34,13 @@ import {
   ALIVE_EVERY_MS,
   AWAY,
   BACK,
+  IDLE_AFTER_MS,
   LAG_MS,
+  MAIN_ASLEEP,
   MODE,
   MODE_DRAIN,
   MODE_SERVE,
+  SLEEP_IDLE_MS,
   SLEEP_MS,
   STATE,
   STATE_AWAY,
@@ -43,6 +49,7 @@ import {
   STATE_HOLDING,
   STATE_SERVING,
   TURNS,
+  WORKER_REPORT_MS,
 } from './control.ts'
 import type { Inbox } from './inbox.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
@@ -64,8 +71,6 @@ const NUMBER_MASK = 0x00ffffff
  */
 const TURN_MS = 100
 const TICK_MS = 20
-/** Beats, gauges, old connections and dead answers: what need not be looked at more often. */
-const REPORT_MS = 100
 const BATCH_MAX = 64
 /** A waking that takes longer than this has got more than it can do at once. */
 const SLOW_MS = 5
@@ -89,8 +94,10 @@ export interface LoopParts {
   readonly tcp: TcpServer
   readonly grantWriter: GrantWriter | null
   readonly inbox: Inbox
-  /** Wakes the main thread, which otherwise looks now and then. */
+  /** Wakes the main thread, which otherwise looks seldom. */
   readonly wakeMain: EventFd
+  /** Flows and learned answers for the main thread. */
+  readonly records: RingWriter
   readonly counters: Counters
   /** worker/control.ts */
   readonly control: Int32Array
@@ -103,6 +110,7 @@ export class Loop {
   readonly #batch = new ReceiveBatch()
   /** Sockets by channel; a closed one leaves its place, so that late replies find no other's. */
   readonly #sockets: ListenSocket[]
+  readonly #poll = new PollSet()
   #isRegistered = false
   #batchLimit = BATCH_MAX
   #lastMs: number
@@ -111,6 +119,10 @@ export class Loop {
   #isWoken = false
   #aliveMs = -ALIVE_EVERY_MS
   #readMs = 0
+  /** When something last happened: a sleep until then is short. */
+  #workedMs = 0
+  /** Of `records`, when main was last thought of. */
+  #position = 0
 
   /** @param sockets  the array that `addSockets` fills and SocketReplies sends by */
   constructor(parts: LoopParts, sockets: ListenSocket[]) {
@@ -124,6 +136,7 @@ export class Loop {
     this.#unregister()
     this.#sockets.length = 0
     this.#sockets.push(...sockets)
+    this.#poll.watch(sockets.map(({ fd }) => fd))
   }
 
   /**
@@ -154,14 +167,17 @@ export class Loop {
     const startMs = parts.now()
     let nowMs = startMs
     do {
-      const count = parts.epoll.wait(this.#isBusy ? 0 : SLEEP_MS)
+      const count = parts.epoll.wait(this.#sleepMs(nowMs))
       nowMs = parts.now()
       if (!this.#mayWork(nowMs)) return false
-      if (count > 0) this.#handle(count, nowMs)
+      if (count > 0) {
+        this.#workedMs = nowMs
+        this.#handle(count, nowMs)
+      }
       if (count <= 0 || nowMs - this.#readMs >= SLEEP_MS) this.#readSockets(nowMs)
       parts.forwarder.step(nowMs)
       if (nowMs - this.#tickMs >= TICK_MS) this.#tick(nowMs)
-      if (parts.pipeline.takeTold()) parts.wakeMain.signal()
+      this.#wakeMain()
       const tookMs = parts.now() - nowMs
       // We were stopped in the middle: these answers were admitted by what held before.
       if (tookMs > ALIVE_MS) parts.replies.drop()
@@ -176,8 +192,21 @@ export class Loop {
     return true
   }
 
-  get #isBusy(): boolean {
-    return this.#parts.inbox.isWaiting
+  /** How long to wait for something to happen. */
+  #sleepMs(nowMs: number): number {
+    const { inbox, pipeline } = this.#parts
+    if (inbox.isWaiting) return 0
+    const isIdle = nowMs - this.#workedMs > IDLE_AFTER_MS && pipeline.waitingCount === 0
+    return isIdle ? SLEEP_IDLE_MS : SLEEP_MS
+  }
+
+  /** If it sleeps and there is something for it; at once, if the peer shall have it. */
+  #wakeMain(): void {
+    const { control, pipeline, records, wakeMain } = this.#parts
+    const isNew = records.position !== this.#position
+    this.#position = records.position
+    const isAsleep = isNew && Atomics.exchange(control, MAIN_ASLEEP, 0) === 1
+    if (pipeline.takeTold() || isAsleep) wakeMain.signal()
   }
 
   /**
@@ -185,7 +214,7 @@ export class Loop {
    * asked or answered now.
    */
   #mayWork(nowMs: number): boolean {
-    const { control, inbox, pipeline, counters } = this.#parts
+    const { control, inbox, pipeline, counters, wakeMain } = this.#parts
     const stoodStillMs = nowMs - this.#lastMs
     this.#lastMs = nowMs
     if (stoodStillMs > control[LAG_MS]!) control[LAG_MS] = stoodStillMs
@@ -194,6 +223,7 @@ export class Loop {
       counters.add(TIMES_AWAY, 1)
       // Counted again when it happens while we wait: what main has found out by then is old.
       Atomics.add(control, AWAY, 1)
+      wakeMain.signal()
       pipeline.forgetGrants()
       state = STATE_AWAY
     }
@@ -260,8 +290,10 @@ export class Loop {
   /** Looks at every shared socket without having been woken for it. */
   #readSockets(nowMs: number): void {
     this.#readMs = nowMs
-    if (!this.#isRegistered) return
+    if (!this.#isRegistered || this.#poll.look() === 0) return
+    this.#workedMs = nowMs
     for (let channel = 0; channel < this.#sockets.length; channel++) {
+      if (!this.#poll.isReady(channel)) continue
       const socket = this.#sockets[channel]!
       if (socket.kind === 'udp') this.#receive(channel, nowMs)
       else this.#parts.tcp.accept(socket.fd, socket.isTransparent, nowMs)
@@ -317,7 +349,8 @@ export class Loop {
     const { forwarder, tcp, cache, inbox } = this.#parts
     this.#tickMs = nowMs
     forwarder.tick(nowMs)
-    if (nowMs - this.#reportMs < REPORT_MS) return
+    // Beats, gauges, old connections and dead answers need not be looked at more often.
+    if (nowMs - this.#reportMs < WORKER_REPORT_MS) return
     this.#reportMs = nowMs
     tcp.sweep(nowMs)
     cache.sweep(nowMs, SWEEP_ENTRIES)

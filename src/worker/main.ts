@@ -141,7 +141,7 @@ function buildLoop(world: World, options: WorkerStart) {
   const loop = new Loop(
     {
       ...{ epoll, pipeline, forwarder, cache, replies, tcp, grantWriter, inbox, counters, control },
-      ...{ now, wakeMain: EventFd.attach(options.wakeMainFd) },
+      ...{ now, records, wakeMain: EventFd.attach(options.wakeMainFd) },
     },
     sockets,
   )
