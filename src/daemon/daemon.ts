@@ -20,6 +20,7 @@ import { missingCapabilities, probeNftables } from '../datapath/nftables/probe.t
 import { judgeRevocation } from '../grant/revocation.ts'
 import { NflogListener } from '../linux/nflog.ts'
 import { lockFile, monotonicMs } from '../linux/process.ts'
+import { releaseStartPages } from '../linux/resident.ts'
 import { SocketError } from '../linux/socket.ts'
 import type { Log } from '../log.ts'
 import { ControlServer, controlSocketPath } from '../observe/control.ts'
@@ -58,6 +59,8 @@ const DRAIN_MS = 5000
 /** How long a start waits for an upstream to answer its own question. */
 const PROOF_MS = 500
 const CATCH_UP_MS = 2000
+/** What follows a start (peer, collection of garbage) is over by then. */
+const SETTLED_MS = 3000
 /** An answer's flow comes a little later than its grants: by the ring, or from the peer. */
 const FLOWS_SETTLE_MS = 100
 
@@ -243,6 +246,7 @@ export class Daemon implements DaemonView {
       },
       'serving',
     )
+    setTimeout(releaseStartPages, SETTLED_MS).unref()
   }
 
   /** Planned: nothing that is in hand is lost. */

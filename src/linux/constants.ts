@@ -71,6 +71,9 @@ export const EPOLLET = 1 << 31
 export const EFD_NONBLOCK = 0o4000
 export const EFD_CLOEXEC = 0o2000000
 
+// <sys/mman.h>
+export const MADV_DONTNEED = 4
+
 // <fcntl.h>, <sys/file.h>, <time.h>
 export const F_GETFD = 1
 export const CLOCK_MONOTONIC = 1

@@ -67,6 +67,7 @@ const HEADERS = [
     'sys/epoll.h',
     'sys/eventfd.h',
     'sys/file.h',
+    'sys/mman.h',
   ],
   ...['sys/socket.h', 'sys/uio.h', 'sys/un.h', 'netinet/in.h', 'netinet/tcp.h'],
   ...['linux/capability.h', 'linux/netlink.h', 'linux/rtnetlink.h', 'linux/xfrm.h'],

@@ -48,6 +48,11 @@ export const mmap: (
 export const mprotect: (address: Address, length: number, protection: number) => number =
   program.func('int mprotect(uintptr_t, size_t, int)')
 
+/** int madvise(void *addr, size_t length, int advice) — madvise(2) */
+export const madvise: (address: Address, length: number, advice: number) => number = program.func(
+  'int madvise(uintptr_t, size_t, int)',
+)
+
 /** int getpagesize(void) — getpagesize(2) */
 export const getpagesize: () => number = program.func('int getpagesize()')
 
