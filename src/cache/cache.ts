@@ -49,12 +49,9 @@ import {
   STATE_VISITED,
 } from './entry.ts'
 import { DEAD, failureTtl, freshness } from './freshness.ts'
+import type { Question } from './question.ts'
 import { EntryReader, halfWords, wordsOf } from './reader.ts'
 import { SieveQueue } from './sieve.ts'
-
-/** Key flags: what besides the question decides which answer is right. */
-export const KEY_DO = 1
-export const KEY_CD = 2
 
 export const NO_ENTRY = -1
 
@@ -150,25 +147,9 @@ export class AnswerCache extends EntryReader {
     this.#serveStaleMs = serveStaleMs
   }
 
-  /**
-   * The entry of a question, whatever its age, or NO_ENTRY. It counts as a visit.
-   * @param name  wire form, lower case, at `nameAt`; not kept
-   * @param nameBytes  1 to 255
-   * @param hash  32 bits of the name, seeded; the same for every type and group
-   * @param keyFlags  KEY_DO, KEY_CD
-   * @param group  upstream group, 0 to 65535
-   */
-  find(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
-    const entry = this.#lookUp(name, nameAt, nameBytes, hash, qtype, qclass, keyFlags, group)
+  /** The entry of a question, whatever its age, or NO_ENTRY. It counts as a visit. */
+  find(question: Question): number {
+    const entry = this.#lookUp(question)
     if (entry === 0) return NO_ENTRY
     const state = (entry << 4) + ENTRY_STATE
     this.words[state] = this.words[state]! | STATE_VISITED
@@ -182,21 +163,13 @@ export class AnswerCache extends EntryReader {
    * A failure for a question whose answer can still be given is only noted: see mayRefresh. An
    * answer that came before the stored one (from the peer, late) changes nothing. Both return the
    * entry that stays.
-   * Arguments up to `group` as in find.
    * @param message  the whole message; its bytes are copied
    * @param messageBytes  12 to 65535
    * @param ttlSeconds  how long it is fresh: freshness.ts
    * @param nowMs  when it came, monotonic
    */
   insert(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
+    question: Question,
     message: Uint8Array,
     messageAt: number,
     messageBytes: number,
@@ -204,10 +177,11 @@ export class AnswerCache extends EntryReader {
     ttlSeconds: number,
     nowMs: number,
   ): number {
+    const { nameBytes, keyFlags } = question
     assert(nameBytes > 0 && nameBytes < 256, 'a name has 1 to 255 bytes')
     assert(messageBytes > 0 && messageBytes < 65536, 'a message has at most 65535 bytes')
-    const found = this.#lookUp(name, nameAt, nameBytes, hash, qtype, qclass, keyFlags, group)
-    this.#dropDead(hash, found, nowMs)
+    const found = this.#lookUp(question)
+    this.#dropDead(question.hash, found, nowMs)
     if (found !== 0) {
       if (this.storedAtMs(found) > nowMs) return found
       if (meta.kind === KIND_ERROR && this.#isUsable(found, nowMs)) {
@@ -226,19 +200,19 @@ export class AnswerCache extends EntryReader {
       (meta.kind << STATE_KIND_SHIFT) |
       (keyFlags << STATE_FLAGS_SHIFT) |
       (failures << STATE_FAILURES_SHIFT)
-    this.words[head + ENTRY_QUESTION] = qtype | (qclass << 16)
-    this.words[head + ENTRY_GROUP] = group | (meta.addressCount << 16)
+    this.words[head + ENTRY_QUESTION] = question.type | (question.class << 16)
+    this.words[head + ENTRY_GROUP] = question.group | (meta.addressCount << 16)
     this.words[head + ENTRY_SIZES] = messageBytes | (meta.ttlCount << 16)
     this.doubles[(entry << 3) + ENTRY_STORED] = nowMs
     this.words[head + ENTRY_TTL] = ttlSeconds
     this.words[head + ENTRY_RETRY] = 0
     let to = head + ENTRY_CONTENT
-    to = this.blocks.writeBytes(to, name, nameAt, nameBytes)
+    to = this.blocks.writeBytes(to, question.name, question.nameAt, nameBytes)
     to = this.blocks.writeHalves(to, meta.ttlOffsets, meta.ttlCount)
     to = this.blocks.writePairs(to, meta.addressOffsets, meta.addressFamilies, meta.addressCount)
     this.blocks.writeBytes(to, message, messageAt, messageBytes)
     if (found === 0) {
-      this.#buckets.add(entry, hash)
+      this.#buckets.add(entry, question.hash)
       this.#queue.push(entry)
       this.#entryCount++
     } else this.#counts[REPLACED]!++
@@ -251,37 +225,15 @@ export class AnswerCache extends EntryReader {
    * (freshness.ts). Arguments and result as of insert; `message` is what clients are told.
    */
   insertFailure(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
+    question: Question,
     message: Uint8Array,
     messageAt: number,
     messageBytes: number,
     nowMs: number,
   ): number {
-    const found = this.#lookUp(name, nameAt, nameBytes, hash, qtype, qclass, keyFlags, group)
+    const found = this.#lookUp(question)
     const seconds = failureTtl(found === 0 ? 1 : this.#nextFailure(found))
-    return this.insert(
-      name,
-      nameAt,
-      nameBytes,
-      hash,
-      qtype,
-      qclass,
-      keyFlags,
-      group,
-      message,
-      messageAt,
-      messageBytes,
-      FAILURE_META,
-      seconds,
-      nowMs,
-    )
+    return this.insert(question, message, messageAt, messageBytes, FAILURE_META, seconds, nowMs)
   }
 
   /** FRESH, STALE or DEAD (freshness.ts). A failure is never stale. */
@@ -392,26 +344,18 @@ export class AnswerCache extends EntryReader {
   }
 
   /** As find, without a visit; 0 for none. */
-  #lookUp(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
+  #lookUp(question: Question): number {
     const words = this.words
-    const signedHash = hash | 0
-    const question = qtype | (qclass << 16)
-    const key = nameBytes | (keyFlags << STATE_FLAGS_SHIFT)
+    const { name, nameAt, nameBytes, group } = question
+    const hash = question.hash | 0
+    const typeAndClass = question.type | (question.class << 16)
+    const key = nameBytes | (question.keyFlags << STATE_FLAGS_SHIFT)
     let entry = this.#buckets.firstOf(hash)
     while (entry !== 0) {
       const head = entry << 4
       if (
-        this.#buckets.hash(entry) === signedHash &&
-        words[head + ENTRY_QUESTION] === question &&
+        this.#buckets.hash(entry) === hash &&
+        words[head + ENTRY_QUESTION] === typeAndClass &&
         (words[head + ENTRY_STATE]! & STATE_KEY) === key &&
         (words[head + ENTRY_GROUP]! & 0xffff) === group &&
         this.blocks.equals(head + ENTRY_CONTENT, name, nameAt, nameBytes)

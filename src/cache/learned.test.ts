@@ -4,8 +4,9 @@ import fc from 'fast-check'
 import { allocationTest } from '../../test/support/allocation.ts'
 import { KIND_NXDOMAIN } from '../wire/answer.ts'
 import { messageOf, nameOf, TestCache, type TestAnswer } from './cache-fixture.ts'
-import { KEY_DO, NO_ENTRY } from './cache.ts'
+import { NO_ENTRY } from './cache.ts'
 import { FRESH, STALE } from './freshness.ts'
+import { KEY_DO } from './question.ts'
 import {
   isLearned,
   LEARNED_NAME,

@@ -34,6 +34,7 @@
 import { KIND_ERROR, RECORDS_MAX } from '../wire/answer.ts'
 import { getU16, getU32, putU16, putU32 } from '../wire/bytes.ts'
 import { type AnswerCache, type AnswerMeta, NO_ENTRY } from './cache.ts'
+import { Question } from './question.ts'
 
 const END = 0
 const TTL = 4
@@ -61,6 +62,7 @@ export class LearnedCodec {
   readonly #addressOffsets = new Uint16Array(RECORDS_MAX)
   readonly #addressFamilies = new Uint8Array(RECORDS_MAX)
   readonly #meta: Changeable<AnswerMeta>
+  readonly #question = new Question()
 
   /** @param startedMs  CLOCK_MONOTONIC at the caller's time 0, in milliseconds */
   constructor(cache: AnswerCache, startedMs: number) {
@@ -146,15 +148,17 @@ export class LearnedCodec {
     const remainingMs = (getU32(bytes, at + END) - ((this.#startedMs + nowMs) % 2 ** 32)) | 0
     // Longer than its own TTL: it is from a machine, or a time namespace, with another clock.
     if (remainingMs < -STALE_MS_MAX || remainingMs > ttlSeconds * 1000) return NO_ENTRY
+    const question = this.#question
+    question.name = bytes
+    question.nameAt = at + LEARNED_NAME
+    question.nameBytes = nameBytes
+    question.hash = hash | 0
+    question.type = getU16(bytes, at + TYPE)
+    question.class = getU16(bytes, at + CLASS)
+    question.keyFlags = bytes[at + KIND]! >>> 4
+    question.group = group
     return this.#cache.insert(
-      bytes,
-      at + LEARNED_NAME,
-      nameBytes,
-      hash,
-      getU16(bytes, at + TYPE),
-      getU16(bytes, at + CLASS),
-      bytes[at + KIND]! >>> 4,
-      group,
+      question,
       bytes,
       from,
       getU16(bytes, at + MESSAGE_BYTES),

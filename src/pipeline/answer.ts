@@ -21,7 +21,6 @@ import { admit } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
-import { keyFlagsOf } from './key.ts'
 import { record } from './record.ts'
 import { refuse } from './refuse.ts'
 
@@ -35,17 +34,7 @@ const REPLIES_LOST = counterIndex('repliesLost')
 export function answerFromCache(context: Context, nowMs: number): boolean {
   const { cache, replies, counters } = context.parts
   const arrival = context.arrival
-  const query = arrival.query
-  const entry = cache.find(
-    arrival.name,
-    0,
-    query.nameBytes,
-    query.nameHash,
-    query.type,
-    query.class,
-    keyFlagsOf(query),
-    arrival.group,
-  )
+  const entry = cache.find(arrival.question)
   if (entry < 0 || cache.freshness(entry, nowMs) !== FRESH) return false
   counters.add(CACHED, 1)
   if (!replies.open(arrival)) {

@@ -4,6 +4,7 @@
  */
 import type { AnswerCache } from '../cache/cache.ts'
 import type { LearnedCodec } from '../cache/learned.ts'
+import { Question } from '../cache/question.ts'
 import type { GrantWriter } from '../datapath/driver.ts'
 import type { RingWriter } from '../flow/ring.ts'
 import type { GrantTable } from '../grant/table.ts'
@@ -60,6 +61,8 @@ export class Context {
   readonly flights: FlightTable
   /** The query that the stages work on. */
   readonly arrival: Arrival
+  /** What the flight that has just ended asked. */
+  readonly asked = new Question()
   /** Offsets in the message that is being given out. */
   readonly meta = new MessageMeta()
   readonly policy: PolicyTable

@@ -7,6 +7,8 @@
  * type, class, the DO and CD bits, and the upstream group.
  */
 import { assert } from '../assert.ts'
+import type { Question } from '../cache/question.ts'
+import { copyBytes } from '../wire/bytes.ts'
 import { NO_SLOT } from './slot.ts'
 
 export const NO_FLIGHT = -1
@@ -20,7 +22,7 @@ export class FlightTable {
   readonly class: Uint16Array
   readonly keyFlags: Uint8Array
   readonly group: Uint16Array
-  readonly hash: Uint32Array
+  readonly hash: Int32Array
   /** The name of flight n, wire form, lower case, at nameAt(n). */
   readonly names: Uint8Array
   readonly #lastSlot: Int32Array
@@ -41,7 +43,7 @@ export class FlightTable {
     this.class = new Uint16Array(count)
     this.keyFlags = new Uint8Array(count)
     this.group = new Uint16Array(count)
-    this.hash = new Uint32Array(count)
+    this.hash = new Int32Array(count)
     this.names = new Uint8Array(count * NAME_BYTES)
     this.#free = new Int32Array(count)
     for (let index = 0; index < count; index++) this.#free[index] = count - 1 - index
@@ -62,24 +64,29 @@ export class FlightTable {
     return flight * NAME_BYTES
   }
 
-  find(
-    name: Uint8Array,
-    nameBytes: number,
-    hash: number,
-    type: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
+  /** Makes `into` the flight's question; its name is the flight's own, valid until `end`. */
+  read(flight: number, into: Question): void {
+    into.name = this.names
+    into.nameAt = this.nameAt(flight)
+    into.nameBytes = this.nameBytes[flight]!
+    into.hash = this.hash[flight]!
+    into.type = this.type[flight]!
+    into.class = this.class[flight]!
+    into.keyFlags = this.keyFlags[flight]!
+    into.group = this.group[flight]!
+  }
+
+  find(question: Question): number {
+    const { hash } = question
     let flight = this.#buckets[hash & (this.count - 1)]!
     while (flight !== NO_FLIGHT) {
       if (
         this.hash[flight] === hash &&
-        this.type[flight] === type &&
-        this.class[flight] === qclass &&
-        this.keyFlags[flight] === keyFlags &&
-        this.group[flight] === group &&
-        this.#isName(flight, name, nameBytes)
+        this.type[flight] === question.type &&
+        this.class[flight] === question.class &&
+        this.keyFlags[flight] === question.keyFlags &&
+        this.group[flight] === question.group &&
+        this.#isName(flight, question)
       ) {
         return flight
       }
@@ -89,25 +96,18 @@ export class FlightTable {
   }
 
   /** Begins a flight; there must be room. */
-  begin(
-    name: Uint8Array,
-    nameBytes: number,
-    hash: number,
-    type: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
+  begin(question: Question): number {
     assert(this.#freeCount > 0, 'room for a flight was asked for')
     const flight = this.#free[--this.#freeCount]!
     const at = this.nameAt(flight)
-    for (let index = 0; index < nameBytes; index++) this.names[at + index] = name[index]!
+    const { name, nameAt, nameBytes, hash } = question
+    copyBytes(name, nameAt, nameBytes, this.names, at)
     this.nameBytes[flight] = nameBytes
     this.hash[flight] = hash
-    this.type[flight] = type
-    this.class[flight] = qclass
-    this.keyFlags[flight] = keyFlags
-    this.group[flight] = group
+    this.type[flight] = question.type
+    this.class[flight] = question.class
+    this.keyFlags[flight] = question.keyFlags
+    this.group[flight] = question.group
     this.firstSlot[flight] = NO_SLOT
     this.#lastSlot[flight] = NO_SLOT
     const bucket = hash & (this.count - 1)
@@ -140,11 +140,12 @@ export class FlightTable {
     return this.firstSlot[flight]!
   }
 
-  #isName(flight: number, name: Uint8Array, nameBytes: number): boolean {
+  #isName(flight: number, question: Question): boolean {
+    const { name, nameAt, nameBytes } = question
     if (this.nameBytes[flight] !== nameBytes) return false
     const at = this.nameAt(flight)
     for (let index = 0; index < nameBytes; index++) {
-      if (this.names[at + index] !== name[index]) return false
+      if (this.names[at + index] !== name[nameAt + index]) return false
     }
     return true
   }

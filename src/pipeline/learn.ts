@@ -49,31 +49,19 @@ export function learn(
   }
   meta.isWhole = answer.kind !== KIND_INCOMPLETE || (answer.isChainWhole && !answer.isTooMany)
   meta.ttlSeconds = 0
+  const { asked } = context
+  flights.read(flight, asked)
   if (answer.kind === KIND_ERROR) {
-    keepFailure(context, flight, bytes, at, length, nowMs)
+    // SERVFAIL, REFUSED …: for a few seconds it is not asked the same again. RFC 9520.
+    cache.insertFailure(asked, bytes, at, length, nowMs)
     return length
   }
   meta.ttlSeconds = keepSeconds(answer, options)
   if (meta.ttlSeconds === 0) return length
-  const entry = cache.insert(
-    flights.names,
-    flights.nameAt(flight),
-    flights.nameBytes[flight]!,
-    flights.hash[flight]!,
-    flights.type[flight]!,
-    flights.class[flight]!,
-    flights.keyFlags[flight]!,
-    flights.group[flight]!,
-    bytes,
-    at,
-    length,
-    answer,
-    meta.ttlSeconds,
-    nowMs,
-  )
+  const entry = cache.insert(asked, bytes, at, length, answer, meta.ttlSeconds, nowMs)
   if (entry < 0) return length
   counters.add(INSERTS, 1)
-  tell(context, entry, flights.group[flight]!)
+  tell(context, entry, asked.group)
   return length
 }
 
@@ -89,32 +77,6 @@ function keepSeconds(answer: Answer, limits: TtlLimits): number {
     default:
       return 0
   }
-}
-
-/** An upstream's SERVFAIL, REFUSED …: for a few seconds it is not asked the same again. RFC 9520. */
-function keepFailure(
-  context: Context,
-  flight: number,
-  bytes: Uint8Array,
-  at: number,
-  length: number,
-  nowMs: number,
-): void {
-  const flights = context.flights
-  context.parts.cache.insertFailure(
-    flights.names,
-    flights.nameAt(flight),
-    flights.nameBytes[flight]!,
-    flights.hash[flight]!,
-    flights.type[flight]!,
-    flights.class[flight]!,
-    flights.keyFlags[flight]!,
-    flights.group[flight]!,
-    bytes,
-    at,
-    length,
-    nowMs,
-  )
 }
 
 /** Puts the answer into the ring to the main thread, which sends it to the peer. */
