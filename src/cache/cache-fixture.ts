@@ -2,7 +2,7 @@
  * What the cache's tests share: names from text, made-up messages, and a cache that is called with
  * a few named values. Used by *.test.ts in this folder only.
  */
-import { KIND_POSITIVE } from '../wire/answer.ts'
+import { KIND_ERROR, KIND_POSITIVE } from '../wire/answer.ts'
 import { hashName } from '../wire/name.ts'
 import { AnswerCache, type AnswerMeta, type CacheOptions } from './cache.ts'
 import { Question } from './question.ts'
@@ -73,8 +73,13 @@ export class TestCache {
     )
   }
 
-  fail(question: TestQuestion, nowMs: number, message = messageOf(2, 40)): number {
-    return this.cache.insertFailure(questionOf(question), message, 0, message.length, nowMs)
+  fail(
+    question: TestQuestion,
+    nowMs: number,
+    message = messageOf(2, 40),
+    kind = KIND_ERROR,
+  ): number {
+    return this.cache.insertFailure(questionOf(question), kind, message, 0, message.length, nowMs)
   }
 
   /** The stored message, by way of an odd offset in a larger buffer whose rest must stay as it is. */

@@ -4,6 +4,7 @@ import { allocatesNothing } from '../../test/support/allocation.ts'
 import { KIND_ERROR, KIND_NODATA, KIND_NXDOMAIN, KIND_POSITIVE } from '../wire/answer.ts'
 import { messageOf, metaOf, nameOf, questionOf, TestCache, TYPE_AAAA } from './cache-fixture.ts'
 import { NO_ENTRY } from './cache.ts'
+import { KIND_TIMEOUT, KIND_UNREACHABLE } from './entry.ts'
 import { DEAD, FRESH, STALE } from './freshness.ts'
 import { KEY_CD, KEY_DO } from './question.ts'
 
@@ -237,6 +238,45 @@ test('a stale answer is not refreshed again until the back-off after a failure i
   assert.equal(cache.mayRefresh(entry, 4000), true)
 })
 
+test('that nobody answered is a failure like others, without a message', () => {
+  for (const kind of [KIND_TIMEOUT, KIND_UNREACHABLE]) {
+    const test = new TestCache({ bytes: MiB, serveStaleMs: 3_600_000 })
+    const entry = test.fail(www, 0, new Uint8Array(0), kind)
+    assert.equal(test.cache.kind(entry), kind)
+    assert.equal(test.cache.isFailure(entry), true)
+    assert.equal(test.message(entry).length, 0)
+    assert.equal(test.cache.freshness(entry, 999), FRESH)
+    assert.equal(test.cache.freshness(entry, 1000), DEAD)
+    assert.equal(test.fail(www, 1000, messageOf(1, 40)), entry)
+    assert.equal(test.cache.ttlSeconds(entry), 2)
+    assert.equal(test.insert(www, { nowMs: 1500 }), entry)
+    assert.equal(test.fail(www, 2000, new Uint8Array(0), kind), entry)
+    assert.equal(test.cache.kind(entry), KIND_POSITIVE)
+  }
+})
+
+test('a refresh that is put off is put off until then, but a back-off that is longer stays', () => {
+  const { cache, insert, fail } = bound(new TestCache({ bytes: MiB, serveStaleMs: 3_600_000 }))
+  const entry = insert(www, { ttlSeconds: 10, nowMs: 500 })
+  cache.postponeRefresh(entry, 9500)
+  assert.equal(cache.mayRefresh(entry, 9499), false)
+  assert.equal(cache.mayRefresh(entry, 9500), true)
+  fail(www, 9500)
+  cache.postponeRefresh(entry, 10_000)
+  assert.equal(cache.mayRefresh(entry, 10_499), false)
+  assert.equal(cache.mayRefresh(entry, 10_500), true)
+})
+
+test('an answer is due for prefetching in the last tenth of its TTL, unless that just failed', () => {
+  const { cache, insert, fail } = bound(new TestCache({ bytes: MiB }))
+  const entry = insert(www, { ttlSeconds: 30, nowMs: 500 })
+  assert.equal(cache.isPrefetchDue(entry, 27_499), false)
+  assert.equal(cache.isPrefetchDue(entry, 27_500), true)
+  fail(www, 27_500)
+  assert.equal(cache.isPrefetchDue(entry, 28_499), false)
+  assert.equal(cache.isPrefetchDue(entry, 28_500), true)
+})
+
 test('a failure is forgotten ten seconds after its end, and the next one begins at 1 s', () => {
   const { cache, fail, find } = bound(new TestCache({ bytes: MiB }))
   fail(www, 0)
@@ -367,7 +407,7 @@ allocatesNothing('a failure on a cached answer allocates nothing', () => {
   const { cache } = filled()
   const question = questionOf(www)
   const nowMs = 99.5
-  return () => cache.insertFailure(question, stored, 0, stored.length, nowMs)
+  return () => cache.insertFailure(question, KIND_ERROR, stored, 0, stored.length, nowMs)
 })
 
 function filled(): TestCache {

@@ -81,6 +81,8 @@ export class LearnedCodec {
   /** Bytes that `encode` will write; 0 when the entry has nothing worth telling. */
   encodedBytes(entry: number): number {
     const cache = this.#cache
+    // That no upstream answered, each finds out itself: it may be our own trouble.
+    if (cache.messageBytes(entry) === 0) return 0
     if (cache.ttlCount(entry) > RECORDS_MAX || cache.addressCount(entry) > RECORDS_MAX) return 0
     return (
       LEARNED_NAME +

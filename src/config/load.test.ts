@@ -86,7 +86,7 @@ upstreams:
     servers: [10.96.0.10, 192.0.2.1:5300, "[2001:db8::53]:54", 2001:db8::54]
     transport: tcp
   - {zones: ["."], servers: [/etc/resolv.conf, ./resolv.conf]}
-cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 0s, prefetch: false}
+cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true}
 policy: {directory: ../policies, denyResponse: nodata, mode: audit}
 clients: {file: clients.yaml, unknown: closed}
 `,
@@ -128,8 +128,8 @@ clients: {file: clients.yaml, unknown: closed}
     maxTtlSeconds: 86400,
     minTtlSeconds: 5,
     maxNegativeTtlSeconds: 120,
-    serveStaleSeconds: 0,
-    prefetch: false,
+    serveStaleSeconds: 3600,
+    prefetch: true,
   })
   assert.deepEqual(config.policy, {
     directory: '/etc/policies',
@@ -224,7 +224,6 @@ upstreams:
   - zones: ["."]
     servers: [192.0.2.53]
     transport: tls
-cache: {serveStale: 1h, prefetch: true}
 clients: {kubernetes: true}
 observe:
   hubble: {agent: unix:agent.sock}
@@ -232,14 +231,12 @@ observe:
 `),
     [
       '6:5: upstreams[0].transport: DNS over TLS to upstreams is not built yet; write udp or tcp',
-      '7:9: cache.serveStale: serving expired answers is not built yet; write 0s or remove the line',
-      '7:25: cache.prefetch: prefetching is not built yet; write false or remove the line',
-      '8:11: clients.kubernetes: reading the Kubernetes API is not built yet; give clients.file instead',
-      "10:3: observe.hubble: the Hubble server is not built yet; 'namegate observe' shows the flows",
-      "11:3: observe.metrics: metrics are not built yet; 'namegate status -o json' has the counters",
+      '7:11: clients.kubernetes: reading the Kubernetes API is not built yet; give clients.file instead',
+      "9:3: observe.hubble: the Hubble server is not built yet; 'namegate observe' shows the flows",
+      "10:3: observe.metrics: metrics are not built yet; 'namegate status -o json' has the counters",
     ],
   )
-  assert.deepEqual(faultsOf('cache: {serveStale: 0s, prefetch: false}'), [])
+  assert.deepEqual(faultsOf('clients: {kubernetes: false}'), [])
 })
 
 test('what is wrong only together is a fault too', () => {

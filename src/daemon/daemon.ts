@@ -274,6 +274,8 @@ export class Daemon implements DaemonView {
       maxTtlSeconds: cache.maxTtlSeconds,
       minTtlSeconds: cache.minTtlSeconds,
       maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,
+      serveStaleSeconds: cache.serveStaleSeconds,
+      prefetch: cache.prefetch,
       upstreams: this.upstreams.table(),
       ownMark: marks?.own ?? 0,
       ownerMark: marks?.owners[place] ?? 0,

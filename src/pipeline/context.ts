@@ -14,6 +14,7 @@ import { Arrival } from './arrival.ts'
 import type { Counters } from './counters.ts'
 import { FlightTable } from './flight.ts'
 import { MessageMeta } from './meta.ts'
+import { Silence } from './silence.ts'
 import { SlotTable } from './slot.ts'
 
 /** Where replies are written and by which way they leave. */
@@ -50,6 +51,8 @@ export interface PipelineOptions {
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number
+  /** cache.prefetch */
+  readonly prefetch: boolean
   /** Of the hashes of names: unknown outside, so that nobody can fill one bucket. */
   readonly nameSeed: number
 }
@@ -59,6 +62,7 @@ export class Context {
   readonly options: PipelineOptions
   readonly slots: SlotTable
   readonly flights: FlightTable
+  readonly silence = new Silence()
   /** The query that the stages work on. */
   readonly arrival: Arrival
   /** What the flight that has just ended asked. */

@@ -27,7 +27,7 @@ function questionOf(key: Key): Question {
 }
 
 function begin(flights: FlightTable, key: Key): number {
-  return flights.begin(questionOf(key))
+  return flights.begin(questionOf(key), false, 0)
 }
 
 function find(flights: FlightTable, key: Key): number {
@@ -61,7 +61,7 @@ test('a flight is found by its whole key and by no other', () => {
 test('the name is the flight’s own copy', () => {
   const flights = new FlightTable(8)
   const question = questionOf(KEY)
-  const flight = flights.begin(question)
+  const flight = flights.begin(question, false, 0)
   question.name.fill(0xee)
   assert.equal(find(flights, KEY), flight)
 })
@@ -83,6 +83,29 @@ test('a full table has no room, and room again after an end', () => {
   assert.equal(flights.usedCount, 2)
   flights.end(first)
   assert.equal(flights.hasRoom, true)
+})
+
+test('a quarter of the flights may be in the background, and what ends makes room', () => {
+  const flights = new FlightTable(8)
+  const refresh = (type: number) => flights.begin(questionOf({ ...KEY, type }), true, 0)
+  const first = refresh(1)
+  assert.equal(flights.hasBackgroundRoom, true)
+  refresh(2)
+  assert.equal(flights.hasBackgroundRoom, false)
+  assert.equal(flights.hasRoom, true)
+  flights.end(first)
+  assert.equal(flights.hasBackgroundRoom, true)
+})
+
+test('who waited and no longer does leaves the flight under way, for others to join', () => {
+  const flights = new FlightTable(8)
+  const next = new Int32Array(8).fill(NO_SLOT)
+  const flight = begin(flights, KEY)
+  for (const slot of [5, 2]) flights.join(flight, slot, next)
+  assert.deepEqual(waiting(flights.detach(flight), next), [5, 2])
+  assert.equal(find(flights, KEY), flight)
+  flights.join(flight, 7, next)
+  assert.deepEqual(waiting(flights.end(flight), next), [7])
 })
 
 test('the table finds what has begun and not ended, whatever shares a bucket', () => {
@@ -119,7 +142,7 @@ allocatesNothing('beginning, joining, finding and ending a flight allocates noth
   const question = questionOf(KEY)
   return (call) => {
     question.hash = call
-    const flight = flights.begin(question)
+    const flight = flights.begin(question, false, 0)
     flights.join(flight, 3, next)
     const found = flights.find(question)
     flights.end(found)

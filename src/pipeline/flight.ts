@@ -14,6 +14,15 @@ import { NO_SLOT } from './slot.ts'
 export const NO_FLIGHT = -1
 const NAME_BYTES = 256
 
+/**
+ * For how long clients wait for upstreams while a stale answer lies in the cache.
+ * Source: RFC 8767 §5, the client response timer: below the 2 s after which many ask again.
+ */
+const WAIT_MS = 1800
+
+/** A quarter of all flights may be in the background. */
+const BACKGROUND_SHIFT = 2
+
 export class FlightTable {
   readonly count: number
   readonly firstSlot: Int32Array
@@ -25,6 +34,12 @@ export class FlightTable {
   readonly hash: Int32Array
   /** The name of flight n, wire form, lower case, at nameAt(n). */
   readonly names: Uint8Array
+  /** When it began. */
+  readonly begunMs: Float64Array
+  /** When those who wait for it have waited long enough; Infinity: not, or not any more. */
+  readonly dueMs: Float64Array
+  readonly #isBackground: Uint8Array
+  #backgroundCount = 0
   readonly #lastSlot: Int32Array
   readonly #free: Int32Array
   #freeCount: number
@@ -44,6 +59,9 @@ export class FlightTable {
     this.keyFlags = new Uint8Array(count)
     this.group = new Uint16Array(count)
     this.hash = new Int32Array(count)
+    this.begunMs = new Float64Array(count)
+    this.dueMs = new Float64Array(count).fill(Infinity)
+    this.#isBackground = new Uint8Array(count)
     this.names = new Uint8Array(count * NAME_BYTES)
     this.#free = new Int32Array(count)
     for (let index = 0; index < count; index++) this.#free[index] = count - 1 - index
@@ -58,6 +76,11 @@ export class FlightTable {
 
   get hasRoom(): boolean {
     return this.#freeCount > 0
+  }
+
+  /** Room for a flight that no client waits for: most of it is kept for those that one does. */
+  get hasBackgroundRoom(): boolean {
+    return this.hasRoom && this.#backgroundCount < this.count >> BACKGROUND_SHIFT
   }
 
   nameAt(flight: number): number {
@@ -95,8 +118,11 @@ export class FlightTable {
     return NO_FLIGHT
   }
 
-  /** Begins a flight; there must be room. */
-  begin(question: Question): number {
+  /**
+   * Begins a flight; there must be room.
+   * @param isBackground  no client waits for it, so far
+   */
+  begin(question: Question, isBackground: boolean, nowMs: number): number {
     assert(this.#freeCount > 0, 'room for a flight was asked for')
     const flight = this.#free[--this.#freeCount]!
     const at = this.nameAt(flight)
@@ -108,6 +134,10 @@ export class FlightTable {
     this.class[flight] = question.class
     this.keyFlags[flight] = question.keyFlags
     this.group[flight] = question.group
+    this.begunMs[flight] = nowMs
+    this.dueMs[flight] = nowMs + WAIT_MS
+    this.#isBackground[flight] = isBackground ? 1 : 0
+    if (isBackground) this.#backgroundCount++
     this.firstSlot[flight] = NO_SLOT
     this.#lastSlot[flight] = NO_SLOT
     const bucket = hash & (this.count - 1)
@@ -124,6 +154,14 @@ export class FlightTable {
     this.#lastSlot[flight] = slot
   }
 
+  /** Nobody waits for the flight any more; returns the first slot that did. */
+  detach(flight: number): number {
+    const first = this.firstSlot[flight]!
+    this.firstSlot[flight] = NO_SLOT
+    this.#lastSlot[flight] = NO_SLOT
+    return first
+  }
+
   /** Ends a flight; returns the first slot that waited for it. */
   end(flight: number): number {
     const bucket = this.hash[flight]! & (this.count - 1)
@@ -136,6 +174,8 @@ export class FlightTable {
       }
       this.#next[at] = this.#next[flight]!
     }
+    if (this.#isBackground[flight] === 1) this.#backgroundCount--
+    this.dueMs[flight] = Infinity
     this.#free[this.#freeCount++] = flight
     return this.firstSlot[flight]!
   }

@@ -11,6 +11,7 @@ import { refuse } from './refuse.ts'
 import { NO_SLOT } from './slot.ts'
 
 const SLOTS_FULL = counterIndex('slotsFull')
+const REFRESHES = counterIndex('refreshes')
 const FLIGHTS_SHARED = counterIndex('flightsShared')
 
 export function forward(context: Context, nowMs: number): void {
@@ -30,9 +31,20 @@ export function forward(context: Context, nowMs: number): void {
     flights.join(flight, slot, context.slots.next)
     return
   }
-  flight = flights.begin(arrival.question)
+  flight = flights.begin(arrival.question, false, nowMs)
   flights.join(flight, slot, context.slots.next)
   ask(context, arrival.question, flight, nowMs)
+}
+
+/**
+ * Has the question that was just answered asked again, though nobody waits for it, unless that is
+ * under way. What comes replaces the answer; where there is no room for it, nothing happens.
+ */
+export function refresh(context: Context, nowMs: number): void {
+  const { arrival, flights } = context
+  if (!flights.hasBackgroundRoom || flights.find(arrival.question) !== NO_FLIGHT) return
+  context.parts.counters.add(REFRESHES, 1)
+  ask(context, arrival.question, flights.begin(arrival.question, true, nowMs), nowMs)
 }
 
 function ask(context: Context, asked: Question, flight: number, nowMs: number): void {

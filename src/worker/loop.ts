@@ -314,9 +314,10 @@ export class Loop {
   }
 
   #tick(nowMs: number): void {
-    const { forwarder, tcp, cache, inbox } = this.#parts
+    const { forwarder, pipeline, tcp, cache, inbox } = this.#parts
     this.#tickMs = nowMs
     forwarder.tick(nowMs)
+    pipeline.tick(nowMs)
     if (nowMs - this.#reportMs < REPORT_MS) return
     this.#reportMs = nowMs
     tcp.sweep(nowMs)

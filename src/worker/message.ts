@@ -23,6 +23,8 @@ export interface WorkerStart {
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number
+  readonly serveStaleSeconds: number
+  readonly prefetch: boolean
   readonly upstreams: UpstreamTable
   /** Marks of our sockets; 0 without interception. */
   readonly ownMark: number

@@ -28,6 +28,8 @@ export const SETTING_KEYS = [
   'cache.maxTtl',
   'cache.minTtl',
   'cache.maxNegativeTtl',
+  'cache.serveStale',
+  'cache.prefetch',
   'policy.mode',
   'policy.denyResponse',
   'clients.unknown',
