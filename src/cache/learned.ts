@@ -54,6 +54,13 @@ const MESSAGE_BYTES_MIN = 17
 /** A stale record is not worth sending any more after a day: cache.serveStale allows no longer. */
 const STALE_MS_MAX = 86_400_000
 
+/**
+ * Of each second of its TTL: for so long an answer of the peer's is for the peer to ask for anew. It
+ * does so from nine tenths on (freshness.ts), and we have what came at once; without it, we do. At
+ * the same moment both would ask for every name that is popular enough.
+ */
+const PEERS_SHARE_MS = 950
+
 /** Reads and writes learned answers; keeps the room that this takes. One for each cache. */
 export class LearnedCodec {
   readonly #cache: AnswerCache
@@ -159,15 +166,20 @@ export class LearnedCodec {
     question.class = getU16(bytes, at + CLASS)
     question.keyFlags = bytes[at + KIND]! >>> 4
     question.group = group
-    return this.#cache.insert(
+    const storedMs = nowMs + remainingMs - ttlSeconds * 1000
+    const entry = this.#cache.insert(
       question,
       bytes,
       from,
       getU16(bytes, at + MESSAGE_BYTES),
       meta,
       ttlSeconds,
-      nowMs + remainingMs - ttlSeconds * 1000,
+      storedMs,
     )
+    if (entry >= 0 && this.#cache.storedAtMs(entry) === storedMs) {
+      this.#cache.postponeRefresh(entry, storedMs + ttlSeconds * PEERS_SHARE_MS)
+    }
+    return entry
   }
 }
 
