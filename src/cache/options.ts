@@ -51,4 +51,10 @@ export const CACHE_OPTIONS = [
     default: false,
     why: 'Asks again for a name that is asked for in the last tenth of its TTL, so that popular names are never waited for. Only TTLs from 10 s on.',
   },
+  {
+    key: 'cache.rotate',
+    kind: 'boolean',
+    default: true,
+    why: 'The addresses of a name come in changing order, since many clients connect to the first and to no other. With false they come as the upstream sent them.',
+  },
 ] as const satisfies readonly Option[]

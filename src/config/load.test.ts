@@ -61,6 +61,7 @@ test('two keys are enough for a cache without root: everything else has a defaul
       maxNegativeTtlSeconds: 30,
       serveStaleSeconds: 0,
       prefetch: false,
+      rotate: true,
     },
     policy: null,
     clients: { file: null, unknown: 'open' },
@@ -86,7 +87,7 @@ upstreams:
     servers: [10.96.0.10, 192.0.2.1:5300, "[2001:db8::53]:54", 2001:db8::54]
     transport: tcp
   - {zones: ["."], servers: [/etc/resolv.conf, ./resolv.conf]}
-cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true}
+cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true, rotate: false}
 policy: {directory: ../policies, denyResponse: nodata, mode: audit}
 clients: {file: clients.yaml, unknown: closed}
 `,
@@ -130,6 +131,7 @@ clients: {file: clients.yaml, unknown: closed}
     maxNegativeTtlSeconds: 120,
     serveStaleSeconds: 3600,
     prefetch: true,
+    rotate: false,
   })
   assert.deepEqual(config.policy, {
     directory: '/etc/policies',
@@ -275,7 +277,7 @@ test('a mark has its value inside a mask that is wide enough', () => {
 
 test('a value of the wrong shape is named, whatever stands there', () => {
   assert.deepEqual(faultsOf('cache: 32MiB'), [
-    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch',
+    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch, rotate',
   ])
   assert.deepEqual(faultsOf('policy:'), ['1:1: policy: has no value; write one or remove the line'])
   assert.deepEqual(faultsOf('node: [a]'), ['1:7: node: must be a single value'])

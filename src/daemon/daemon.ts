@@ -276,6 +276,7 @@ export class Daemon implements DaemonView {
       maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,
       serveStaleSeconds: cache.serveStaleSeconds,
       prefetch: cache.prefetch,
+      rotate: cache.rotate,
       upstreams: this.upstreams.table(),
       ownMark: marks?.own ?? 0,
       ownerMark: marks?.owners[place] ?? 0,

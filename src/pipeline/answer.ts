@@ -2,7 +2,8 @@
  * Answer: gives a client the message that the cache or an upstream has for its question.
  *
  * The message is copied to where the reply leaves from and made this client's own there: TTLs run
- * down, ID, flags, the question with its case, an OPT record if it sent one, cut to what it takes.
+ * down, addresses take turns, ID, flags, the question with its case, an OPT record if it sent one,
+ * cut to what it takes.
  * Then its grants are made (admit.ts), and only if all are in force does it leave. In audit mode the
  * kernel denies nothing, so there it leaves anyway.
  */
@@ -27,6 +28,8 @@ import {
   FLAGS_AT,
   MESSAGE_BYTES_MAX,
   RCODE_NOERROR,
+  TYPE_A,
+  TYPE_AAAA,
 } from '../wire/header.ts'
 import { admit, wasAdmitted } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
@@ -34,6 +37,7 @@ import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
 import { record } from './record.ts'
 import { refuse } from './refuse.ts'
+import { rotate } from './rotate.ts'
 
 const CACHED = counterIndex('answersCached')
 const STALE = counterIndex('answersStale')
@@ -151,6 +155,7 @@ function give(
   const bytes = context.parts.replies.bytes
   const at = context.parts.replies.at
   ageTtls(bytes, at, meta.ttlOffsets, 0, meta.ttlCount, ageSeconds, floorSeconds, leftSeconds)
+  if (context.options.rotate) takeTurn(context, bytes, at)
   const length = finishAnswer(
     bytes,
     at,
@@ -170,6 +175,17 @@ function give(
     return
   }
   send(context, length, reason, nowMs)
+}
+
+/**
+ * Which address comes first is drawn, not counted: who asks for A and AAAA in turn would get every
+ * second one only. The generator is Numerical Recipes'; nothing depends on its being guessed.
+ */
+function takeTurn(context: Context, bytes: Uint8Array, at: number): void {
+  const { type } = context.arrival.query
+  if (type !== TYPE_A && type !== TYPE_AAAA) return
+  context.turn = (Math.imul(context.turn, 1_664_525) + 1_013_904_223) | 0
+  rotate(bytes, at, context.meta, type === TYPE_A ? 4 : 6, context.turn >>> 16)
 }
 
 /** What cache.minTtl still raises TTLs to. */

@@ -53,6 +53,8 @@ export interface PipelineOptions {
   readonly maxNegativeTtlSeconds: number
   /** cache.prefetch */
   readonly prefetch: boolean
+  /** cache.rotate */
+  readonly rotate: boolean
   /** Of the hashes of names: unknown outside, so that nobody can fill one bucket. */
   readonly nameSeed: number
 }
@@ -72,6 +74,8 @@ export class Context {
   readonly policy: PolicyTable
   /** Wall clock at the worker's time 0, ms since 1970: flows carry the time of day. */
   epochMs = 0
+  /** Of the addresses in answers: changes with each (answer.ts). */
+  turn = 0
   /** An answer for the peer lies in the ring since somebody last looked. */
   hasTold = false
 

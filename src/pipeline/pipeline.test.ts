@@ -133,6 +133,7 @@ function makePipeline() {
       minTtlSeconds: 0,
       maxNegativeTtlSeconds: 30,
       prefetch: true,
+      rotate: true,
       nameSeed: 0x5eed,
     },
   )

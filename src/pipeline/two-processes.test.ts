@@ -73,6 +73,7 @@ class Process implements Transport {
         minTtlSeconds: 0,
         maxNegativeTtlSeconds: 30,
         prefetch,
+        rotate: true,
         nameSeed: seed,
       },
     )

@@ -131,6 +131,7 @@ function buildLoop(world: World, options: WorkerStart) {
       minTtlSeconds: options.minTtlSeconds,
       maxNegativeTtlSeconds: options.maxNegativeTtlSeconds,
       prefetch: options.prefetch,
+      rotate: options.rotate,
       nameSeed,
     },
   )

@@ -25,6 +25,7 @@ export interface WorkerStart {
   readonly maxNegativeTtlSeconds: number
   readonly serveStaleSeconds: number
   readonly prefetch: boolean
+  readonly rotate: boolean
   readonly upstreams: UpstreamTable
   /** Marks of our sockets; 0 without interception. */
   readonly ownMark: number

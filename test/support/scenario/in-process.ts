@@ -81,6 +81,7 @@ const DEFAULTS: Readonly<Record<SettingKey, string>> = {
   'cache.maxNegativeTtl': '30s',
   'cache.serveStale': '0s',
   'cache.prefetch': 'false',
+  'cache.rotate': 'true',
   'policy.mode': 'enforce',
   'policy.denyResponse': 'refused',
   'clients.unknown': 'open',
@@ -168,6 +169,7 @@ export class InProcessWorld implements World {
         minTtlSeconds: this.#seconds('cache.minTtl'),
         maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),
         prefetch: this.#setting('cache.prefetch') === 'true',
+        rotate: this.#setting('cache.rotate') === 'true',
         nameSeed: NAME_SEED,
       },
     )

@@ -10,14 +10,14 @@
  *       gets      192.0.2.10 ttl 30
  *       kernel    10.0.0.7 -> 192.0.2.10 for 30 s
  *
- * Blanks between words don't matter. `gets` and `flow` are about the question above them and are
- * indented. An unknown word is a fault that names the nearest known one.
+ * Blanks between words don't matter. `gets`, `first` and `flow` are about the question above them
+ * and are indented. An unknown word is a fault that names the nearest known one.
  *
  * WHAT IS THERE, before anything happens
  *     only in process: REASON         real sockets or a real kernel can't do it, or not in 6 s
  *     not yet: REASON                 it must fail, until what it tells is built
  *     setting KEY VALUE               cache.maxTtl 60s · cache.minTtl · cache.maxNegativeTtl ·
- *                                     cache.serveStale 1h · cache.prefetch true ·
+ *                                     cache.serveStale 1h · cache.prefetch true · cache.rotate false ·
  *                                     policy.mode audit · policy.denyResponse nxdomain ·
  *                                     clients.unknown closed
  *     servers A, B [for ZONE, ZONE]   upstreams in order of preference; default: 192.0.2.53 for '.'
@@ -45,6 +45,7 @@
  *     gets nothing | truncation | RCODE | no records | records | ADDRESS or CNAME target, …
  *              [ttl N] [ede N] [name NAME] [within N s]; waits for it
  *     C gets …                        about that client's last question, which need not be the last
+ *     first ADDRESS, …                of several answers to it: each was the first in one of them
  *     flow VERDICT REASON             flow/reason.ts
  *     kernel C -> nothing | A, … for N s       exactly these are granted, for at least so long
  *     C connects to A:PORT[/udp] allowed|denied
@@ -153,7 +154,7 @@ class Reader {
     if (/^[\d.]+s?$/.test(first) && canonicalAddress(first) === null) this.#pass(words)
     else if (canonicalAddress(first) !== null) this.#client(words)
     else {
-      if ((first === 'gets' || first === 'flow') && !isIndented) {
+      if (['gets', 'first', 'flow'].includes(first) && !isIndented) {
         this.#fault(`indent '${first}': it is about the question above`)
       }
       this.#keyword(words.take(), words, line, before)
@@ -195,6 +196,9 @@ class Reader {
         return
       case 'gets':
         this.#push({ kind: 'gets', client: null, expected: readReply(words) })
+        return
+      case 'first':
+        this.#push({ kind: 'first', addresses: words.list(addressOf) })
         return
       case 'flow':
         this.#flow(words)
@@ -405,6 +409,7 @@ const KEYWORDS = [
   'server',
   'kernel',
   'gets',
+  'first',
   'flow',
 ]
 

@@ -30,6 +30,7 @@ export const SETTING_KEYS = [
   'cache.maxNegativeTtl',
   'cache.serveStale',
   'cache.prefetch',
+  'cache.rotate',
   'policy.mode',
   'policy.denyResponse',
   'clients.unknown',
@@ -68,6 +69,7 @@ export type StepBody =
   | { readonly kind: 'gets'; readonly client: string | null; readonly expected: ExpectedReply }
   | { readonly kind: 'grants'; readonly expected: ExpectedGrants }
   | { readonly kind: 'connects'; readonly connection: ExpectedConnection }
+  | { readonly kind: 'first'; readonly addresses: readonly string[] }
   | { readonly kind: 'flow'; readonly verdict: Verdict; readonly reason: string }
   | { readonly kind: 'asked'; readonly expected: ExpectedCount }
 
