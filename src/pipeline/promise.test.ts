@@ -96,6 +96,7 @@ const changes = fc
       server: null,
       name,
       ttlSeconds,
+      soaMinimum: null,
       type,
       rdata,
     }

@@ -11,15 +11,15 @@
  * TTL (RFC 2181 §5.2); where they differ nothing is moved.
  */
 import { RECORDS_MAX } from '../wire/answer.ts'
-import { copyBytes, getU32 } from '../wire/bytes.ts'
+import { getU32, putU32 } from '../wire/bytes.ts'
 import type { MessageMeta } from './meta.ts'
 
 /** Between a record's TTL and its RDATA: the TTL itself and RDLENGTH. */
 const TTL_TO_RDATA = 6
 
-/** Where the addresses lie that are to be moved, and their bytes before they are. */
+/** Where the addresses lie that are to be moved, and what they are before that, as words. */
 const places = new Uint16Array(RECORDS_MAX)
-const taken = new Uint8Array(RECORDS_MAX * 16)
+const taken = new Uint32Array(RECORDS_MAX * 4)
 
 /**
  * Moves the addresses of one family round by `turn` places.
@@ -35,7 +35,7 @@ export function rotate(
   turn: number,
 ): void {
   if (meta.addressCount < 2) return
-  const bytes = family === 4 ? 4 : 16
+  const words = family === 4 ? 1 : 4
   const count = findPlaces(meta, family)
   const shift = turn % (count === 0 ? 1 : count)
   if (shift === 0) return
@@ -43,12 +43,16 @@ export function rotate(
   for (let index = 0; index < count; index++) {
     const from = at + places[index]!
     if (getU32(message, from - TTL_TO_RDATA) !== ttl) return
-    copyBytes(message, from, bytes, taken, index * bytes)
+    for (let word = 0; word < words; word++) {
+      taken[index * words + word] = getU32(message, from + word * 4)
+    }
   }
   for (let index = 0; index < count; index++) {
     const next = index + shift
     const from = next < count ? next : next - count
-    copyBytes(taken, from * bytes, bytes, message, at + places[index]!)
+    for (let word = 0; word < words; word++) {
+      putU32(message, at + places[index]! + word * 4, taken[from * words + word]!)
+    }
   }
 }
 

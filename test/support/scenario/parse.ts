@@ -31,7 +31,8 @@
  * WHAT HAPPENS
  *     upstream NAME TYPE RDATA [ttl N] [at SERVER]      default ttl 300; adds to what is there
  *     upstream NAME TYPE nothing [ttl N]                the name exists, has no such record
- *     upstream NAME NXDOMAIN [ttl N]                    as every name that is not mentioned
+ *     upstream NAME NXDOMAIN [ttl N] [minimum N]        as every name that is not mentioned; the SOA
+ *                                                       record's TTL and its MINIMUM
  *     upstream changes to NAME TYPE …                   instead of what was there
  *     server A answers | drops [N] | refuses | says RCODE | answers after N s | answers twice |
  *              truncates [always] | lies about id|question|case [N times] | adds RECORD
@@ -288,14 +289,17 @@ class Reader {
     const type = typeText === 'NXDOMAIN' ? typeText : typeText.toUpperCase()
     if (type !== 'NXDOMAIN') parseType(type)
     const rest: string[] = []
-    while (!words.isAtEnd && words.peek() !== 'ttl' && words.peek() !== 'at')
+    while (!words.isAtEnd && !['ttl', 'minimum', 'at'].includes(words.peek())) {
       rest.push(words.take())
+    }
     const ttlSeconds = words.has('ttl') ? words.integer() : DEFAULT_TTL_SECONDS
+    const soaMinimum = words.has('minimum') ? words.integer() : null
     const server = words.has('at') ? addressOf(words.take(), words) : null
     const isNothing = type === 'NXDOMAIN' || (rest.length === 1 && rest[0] === 'nothing')
     const rdata = isNothing ? null : rest.join(' ')
     if (rdata !== null) parseRecord(`${name}. ${ttlSeconds} IN ${type} ${rdata}`)
-    const change = { isReplacing, server, name, ttlSeconds, type, rdata }
+    if (soaMinimum !== null && rdata !== null) words.fault('only what is denied has a minimum')
+    const change = { isReplacing, server, name, ttlSeconds, soaMinimum, type, rdata }
     this.#push({ kind: 'records', change })
   }
 

@@ -82,6 +82,8 @@ export interface RecordChange {
   /** Without final dot. */
   readonly name: string
   readonly ttlSeconds: number
+  /** MINIMUM of the SOA record with which a name or record is denied; null: as ttlSeconds. */
+  readonly soaMinimum: number | null
   /** 'NXDOMAIN': there is no such name. */
   readonly type: string
   /** As in a zone file; null: the name exists and has no record of this type. */
