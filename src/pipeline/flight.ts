@@ -80,7 +80,7 @@ export class FlightTable {
 
   /** Room for a flight that no client waits for: most of it is kept for those that one does. */
   get hasBackgroundRoom(): boolean {
-    return this.hasRoom && this.#backgroundCount < this.count >> BACKGROUND_SHIFT
+    return this.#freeCount > 0 && this.#backgroundCount < this.count >> BACKGROUND_SHIFT
   }
 
   nameAt(flight: number): number {
