@@ -1,10 +1,11 @@
 /**
  * What the cache's tests share: names from text, made-up messages, and a cache that is called with
- * a few named values instead of fourteen numbers. Used by *.test.ts in this folder only.
+ * a few named values. Used by *.test.ts in this folder only.
  */
-import { KIND_POSITIVE } from '../wire/answer.ts'
+import { KIND_ERROR, KIND_POSITIVE } from '../wire/answer.ts'
 import { hashName } from '../wire/name.ts'
 import { AnswerCache, type AnswerMeta, type CacheOptions } from './cache.ts'
+import { Question } from './question.ts'
 
 export const TYPE_A = 1
 export const TYPE_AAAA = 28
@@ -56,16 +57,13 @@ export class TestCache {
   }
 
   find(question: TestQuestion): number {
-    return this.cache.find(question.name, 0, question.name.length, ...keyOf(question))
+    return this.cache.find(questionOf(question))
   }
 
   insert(question: TestQuestion, answer: TestAnswer = {}): number {
     const message = answer.message ?? messageOf(1, 60)
     return this.cache.insert(
-      question.name,
-      0,
-      question.name.length,
-      ...keyOf(question),
+      questionOf(question),
       message,
       0,
       message.length,
@@ -75,17 +73,13 @@ export class TestCache {
     )
   }
 
-  fail(question: TestQuestion, nowMs: number, message = messageOf(2, 40)): number {
-    return this.cache.insertFailure(
-      question.name,
-      0,
-      question.name.length,
-      ...keyOf(question),
-      message,
-      0,
-      message.length,
-      nowMs,
-    )
+  fail(
+    question: TestQuestion,
+    nowMs: number,
+    message = messageOf(2, 40),
+    kind = KIND_ERROR,
+  ): number {
+    return this.cache.insertFailure(questionOf(question), kind, message, 0, message.length, nowMs)
   }
 
   /** The stored message, by way of an odd offset in a larger buffer whose rest must stay as it is. */
@@ -156,14 +150,14 @@ export function metaOf(answer: TestAnswer): AnswerMeta {
   }
 }
 
-/** hash, type, class, key flags, group. */
-export function keyOf(question: TestQuestion): [number, number, number, number, number] {
-  const hash = question.hash ?? hashName(question.name, 0, question.name.length, SEED)
-  return [
-    hash,
-    question.type ?? TYPE_A,
-    question.class ?? CLASS_IN,
-    question.keyFlags ?? 0,
-    question.group ?? 0,
-  ]
+export function questionOf(asked: TestQuestion): Question {
+  const question = new Question()
+  question.name = asked.name
+  question.nameBytes = asked.name.length
+  question.hash = (asked.hash ?? hashName(asked.name, 0, asked.name.length, SEED)) | 0
+  question.type = asked.type ?? TYPE_A
+  question.class = asked.class ?? CLASS_IN
+  question.keyFlags = asked.keyFlags ?? 0
+  question.group = asked.group ?? 0
+  return question
 }

@@ -2,9 +2,11 @@ import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { allocatesNothing } from '../../test/support/allocation.ts'
 import { KIND_ERROR, KIND_NODATA, KIND_NXDOMAIN, KIND_POSITIVE } from '../wire/answer.ts'
-import { keyOf, messageOf, metaOf, nameOf, TestCache, TYPE_AAAA } from './cache-fixture.ts'
-import { KEY_CD, KEY_DO, NO_ENTRY } from './cache.ts'
+import { messageOf, metaOf, nameOf, questionOf, TestCache, TYPE_AAAA } from './cache-fixture.ts'
+import { NO_ENTRY } from './cache.ts'
+import { KIND_TIMEOUT, KIND_UNREACHABLE } from './entry.ts'
 import { DEAD, FRESH, STALE } from './freshness.ts'
+import { KEY_CD, KEY_DO } from './question.ts'
 
 const MiB = 1 << 20
 const www = { name: nameOf('www.example.com') }
@@ -236,6 +238,45 @@ test('a stale answer is not refreshed again until the back-off after a failure i
   assert.equal(cache.mayRefresh(entry, 4000), true)
 })
 
+test('that nobody answered is a failure like others, without a message', () => {
+  for (const kind of [KIND_TIMEOUT, KIND_UNREACHABLE]) {
+    const test = new TestCache({ bytes: MiB, serveStaleMs: 3_600_000 })
+    const entry = test.fail(www, 0, new Uint8Array(0), kind)
+    assert.equal(test.cache.kind(entry), kind)
+    assert.equal(test.cache.isFailure(entry), true)
+    assert.equal(test.message(entry).length, 0)
+    assert.equal(test.cache.freshness(entry, 999), FRESH)
+    assert.equal(test.cache.freshness(entry, 1000), DEAD)
+    assert.equal(test.fail(www, 1000, messageOf(1, 40)), entry)
+    assert.equal(test.cache.ttlSeconds(entry), 2)
+    assert.equal(test.insert(www, { nowMs: 1500 }), entry)
+    assert.equal(test.fail(www, 2000, new Uint8Array(0), kind), entry)
+    assert.equal(test.cache.kind(entry), KIND_POSITIVE)
+  }
+})
+
+test('a refresh that is put off is put off until then, but a back-off that is longer stays', () => {
+  const { cache, insert, fail } = bound(new TestCache({ bytes: MiB, serveStaleMs: 3_600_000 }))
+  const entry = insert(www, { ttlSeconds: 10, nowMs: 500 })
+  cache.postponeRefresh(entry, 9500)
+  assert.equal(cache.mayRefresh(entry, 9499), false)
+  assert.equal(cache.mayRefresh(entry, 9500), true)
+  fail(www, 9500)
+  cache.postponeRefresh(entry, 10_000)
+  assert.equal(cache.mayRefresh(entry, 10_499), false)
+  assert.equal(cache.mayRefresh(entry, 10_500), true)
+})
+
+test('an answer is due for prefetching in the last tenth of its TTL, unless that just failed', () => {
+  const { cache, insert, fail } = bound(new TestCache({ bytes: MiB }))
+  const entry = insert(www, { ttlSeconds: 30, nowMs: 500 })
+  assert.equal(cache.isPrefetchDue(entry, 27_499), false)
+  assert.equal(cache.isPrefetchDue(entry, 27_500), true)
+  fail(www, 27_500)
+  assert.equal(cache.isPrefetchDue(entry, 28_499), false)
+  assert.equal(cache.isPrefetchDue(entry, 28_500), true)
+})
+
 test('a failure is forgotten ten seconds after its end, and the next one begins at 1 s', () => {
   const { cache, fail, find } = bound(new TestCache({ bytes: MiB }))
   fail(www, 0)
@@ -268,12 +309,12 @@ test('storing an answer frees the dead ones that lie in the same bucket', () => 
 
 test('clearing a name forgets all of its types and groups, and no other name', () => {
   const test = new TestCache({ bytes: MiB })
-  const other = { name: nameOf('ww.example.com'), hash: keyOf(www)[0] }
+  const other = { name: nameOf('ww.example.com'), hash: questionOf(www).hash }
   test.insert(www)
   test.insert({ ...www, type: TYPE_AAAA })
   test.insert({ ...www, group: 9 })
   test.insert(other)
-  assert.equal(test.cache.clearName(www.name, 0, www.name.length, keyOf(www)[0]), 3)
+  assert.equal(test.cache.clearName(www.name, 0, www.name.length, questionOf(www).hash), 3)
   assert.equal(test.find(www), NO_ENTRY)
   assert.notEqual(test.find(other), NO_ENTRY)
 })
@@ -323,15 +364,15 @@ const answer = { message: stored, ttls: [40, 60], addresses: [[46, 4] as const] 
 
 allocatesNothing('a hit allocates nothing: find, age, copy, offsets', () => {
   const { cache } = filled()
-  const key = keyOf(www)
+  const question = questionOf(www)
   const names = [www.name, Uint8Array.from(www.name), Uint8Array.from(www.name)]
   const out = new Uint8Array(512)
   const into = new Uint16Array(16)
   const families = new Uint8Array(16)
   const nowMs = 1234.5
   return (call) => {
-    const name = names[call % 3]! // a query's, a flight's, the peer's
-    const entry = cache.find(name, 0, name.length, key[0], key[1], key[2], key[3], key[4])
+    question.name = names[call % 3]! // a query's, a flight's, the peer's
+    const entry = cache.find(question)
     const sum = cache.freshness(entry, nowMs) + cache.ageSeconds(entry, nowMs)
     return (
       sum +
@@ -347,6 +388,7 @@ allocatesNothing('a hit allocates nothing: find, age, copy, offsets', () => {
 allocatesNothing('a miss, an insertion with eviction and a sweep allocate nothing', () => {
   const { cache } = filled()
   const name = nameOf('host-0000.example.com')
+  const question = questionOf({ name })
   const meta = metaOf(answer)
   const nowMs = 50.5
   return (call) => {
@@ -354,47 +396,18 @@ allocatesNothing('a miss, an insertion with eviction and a sweep allocate nothin
       name[9 - digit] = 48 + (left % 10)
       left = (left / 10) | 0
     }
-    const hash = (call % 10_000) * 7919
-    const found = cache.find(name, 0, name.length, hash, 1, 1, 0, 0)
-    const entry = cache.insert(
-      name,
-      0,
-      name.length,
-      hash,
-      1,
-      1,
-      0,
-      0,
-      stored,
-      0,
-      stored.length,
-      meta,
-      60,
-      nowMs,
-    )
+    question.hash = (call % 10_000) * 7919
+    const found = cache.find(question)
+    const entry = cache.insert(question, stored, 0, stored.length, meta, 60, nowMs)
     return found + entry + cache.sweep(nowMs, 4)
   }
 })
 
 allocatesNothing('a failure on a cached answer allocates nothing', () => {
   const { cache } = filled()
-  const [hash, type, qclass, flags, group] = keyOf(www)
+  const question = questionOf(www)
   const nowMs = 99.5
-  return () =>
-    cache.insertFailure(
-      www.name,
-      0,
-      www.name.length,
-      hash,
-      type,
-      qclass,
-      flags,
-      group,
-      stored,
-      0,
-      stored.length,
-      nowMs,
-    )
+  return () => cache.insertFailure(question, KIND_ERROR, stored, 0, stored.length, nowMs)
 })
 
 function filled(): TestCache {

@@ -48,13 +48,10 @@ import {
   STATE_KIND_SHIFT,
   STATE_VISITED,
 } from './entry.ts'
-import { DEAD, failureTtl, freshness } from './freshness.ts'
-import { EntryReader, halfWords, wordsOf } from './reader.ts'
+import { DEAD, failureTtl, freshness, isPrefetchDue } from './freshness.ts'
+import type { Question } from './question.ts'
+import { EntryReader, halfWords, isFailureKind, wordsOf } from './reader.ts'
 import { SieveQueue } from './sieve.ts'
-
-/** Key flags: what besides the question decides which answer is right. */
-export const KEY_DO = 1
-export const KEY_CD = 2
 
 export const NO_ENTRY = -1
 
@@ -81,7 +78,7 @@ const BUCKETS_PER_ENTRY = 8
  * by the caller; nothing is kept.
  */
 export interface AnswerMeta {
-  /** KIND_POSITIVE, KIND_NXDOMAIN, KIND_NODATA, or KIND_ERROR: that is a *failure*. */
+  /** KIND_POSITIVE, KIND_NXDOMAIN, KIND_NODATA, or a *failure*: KIND_ERROR, or one of entry.ts. */
   readonly kind: number
   /** Where the TTL of each record lies, counted from the message's first byte. */
   readonly ttlOffsets: Uint16Array
@@ -145,30 +142,19 @@ export class AnswerCache extends EntryReader {
     this.#serveStaleMs = options.serveStaleMs ?? 0
   }
 
+  /** For how long after its TTL an answer is stale, and dead only then. */
+  get serveStaleMs(): number {
+    return this.#serveStaleMs
+  }
+
   /** Follows a reload of the configuration; what is stored stays. */
   setServeStale(serveStaleMs: number): void {
     this.#serveStaleMs = serveStaleMs
   }
 
-  /**
-   * The entry of a question, whatever its age, or NO_ENTRY. It counts as a visit.
-   * @param name  wire form, lower case, at `nameAt`; not kept
-   * @param nameBytes  1 to 255
-   * @param hash  32 bits of the name, seeded; the same for every type and group
-   * @param keyFlags  KEY_DO, KEY_CD
-   * @param group  upstream group, 0 to 65535
-   */
-  find(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
-    const entry = this.#lookUp(name, nameAt, nameBytes, hash, qtype, qclass, keyFlags, group)
+  /** The entry of a question, whatever its age, or NO_ENTRY. It counts as a visit. */
+  find(question: Question): number {
+    const entry = this.#lookUp(question)
     if (entry === 0) return NO_ENTRY
     const state = (entry << 4) + ENTRY_STATE
     this.words[state] = this.words[state]! | STATE_VISITED
@@ -182,21 +168,13 @@ export class AnswerCache extends EntryReader {
    * A failure for a question whose answer can still be given is only noted: see mayRefresh. An
    * answer that came before the stored one (from the peer, late) changes nothing. Both return the
    * entry that stays.
-   * Arguments up to `group` as in find.
    * @param message  the whole message; its bytes are copied
-   * @param messageBytes  12 to 65535
+   * @param messageBytes  to 65535; 0 only for a failure
    * @param ttlSeconds  how long it is fresh: freshness.ts
    * @param nowMs  when it came, monotonic
    */
   insert(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
+    question: Question,
     message: Uint8Array,
     messageAt: number,
     messageBytes: number,
@@ -204,18 +182,19 @@ export class AnswerCache extends EntryReader {
     ttlSeconds: number,
     nowMs: number,
   ): number {
+    const { nameBytes, keyFlags } = question
     assert(nameBytes > 0 && nameBytes < 256, 'a name has 1 to 255 bytes')
-    assert(messageBytes > 0 && messageBytes < 65536, 'a message has at most 65535 bytes')
-    const found = this.#lookUp(name, nameAt, nameBytes, hash, qtype, qclass, keyFlags, group)
-    this.#dropDead(hash, found, nowMs)
+    assert(messageBytes >= 0 && messageBytes < 65536, 'a message has at most 65535 bytes')
+    const found = this.#lookUp(question)
+    this.#dropDead(question.hash, found, nowMs)
     if (found !== 0) {
       if (this.storedAtMs(found) > nowMs) return found
-      if (meta.kind === KIND_ERROR && this.#isUsable(found, nowMs)) {
+      if (isFailureKind(meta.kind) && this.#isUsable(found, nowMs)) {
         this.#noteFailure(found, ttlSeconds, nowMs)
         return found
       }
     }
-    const failures = meta.kind !== KIND_ERROR ? 0 : found === 0 ? 1 : this.#nextFailure(found)
+    const failures = !isFailureKind(meta.kind) ? 0 : found === 0 ? 1 : this.#nextFailure(found)
     const words = contentWords(nameBytes, meta.ttlCount, meta.addressCount, messageBytes)
     const entry = this.#takeRoom(found, words, ttlSeconds, nowMs)
     if (entry === 0) return NO_ENTRY
@@ -226,19 +205,19 @@ export class AnswerCache extends EntryReader {
       (meta.kind << STATE_KIND_SHIFT) |
       (keyFlags << STATE_FLAGS_SHIFT) |
       (failures << STATE_FAILURES_SHIFT)
-    this.words[head + ENTRY_QUESTION] = qtype | (qclass << 16)
-    this.words[head + ENTRY_GROUP] = group | (meta.addressCount << 16)
+    this.words[head + ENTRY_QUESTION] = question.type | (question.class << 16)
+    this.words[head + ENTRY_GROUP] = question.group | (meta.addressCount << 16)
     this.words[head + ENTRY_SIZES] = messageBytes | (meta.ttlCount << 16)
     this.doubles[(entry << 3) + ENTRY_STORED] = nowMs
     this.words[head + ENTRY_TTL] = ttlSeconds
     this.words[head + ENTRY_RETRY] = 0
     let to = head + ENTRY_CONTENT
-    to = this.blocks.writeBytes(to, name, nameAt, nameBytes)
+    to = this.blocks.writeBytes(to, question.name, question.nameAt, nameBytes)
     to = this.blocks.writeHalves(to, meta.ttlOffsets, meta.ttlCount)
     to = this.blocks.writePairs(to, meta.addressOffsets, meta.addressFamilies, meta.addressCount)
     this.blocks.writeBytes(to, message, messageAt, messageBytes)
     if (found === 0) {
-      this.#buckets.add(entry, hash)
+      this.#buckets.add(entry, question.hash)
       this.#queue.push(entry)
       this.#entryCount++
     } else this.#counts[REPLACED]!++
@@ -248,52 +227,47 @@ export class AnswerCache extends EntryReader {
 
   /**
    * Stores or notes that no answer could be had, for 1 to 5 seconds, longer each time in a row
-   * (freshness.ts). Arguments and result as of insert; `message` is what clients are told.
+   * (freshness.ts). Arguments and result as of insert.
+   * @param kind  KIND_ERROR; `message` is what clients are told then. Or KIND_TIMEOUT or
+   *   KIND_UNREACHABLE (entry.ts), without a message
    */
   insertFailure(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
+    question: Question,
+    kind: number,
     message: Uint8Array,
     messageAt: number,
     messageBytes: number,
     nowMs: number,
   ): number {
-    const found = this.#lookUp(name, nameAt, nameBytes, hash, qtype, qclass, keyFlags, group)
+    const found = this.#lookUp(question)
     const seconds = failureTtl(found === 0 ? 1 : this.#nextFailure(found))
-    return this.insert(
-      name,
-      nameAt,
-      nameBytes,
-      hash,
-      qtype,
-      qclass,
-      keyFlags,
-      group,
-      message,
-      messageAt,
-      messageBytes,
-      FAILURE_META,
-      seconds,
-      nowMs,
-    )
+    failureMeta.kind = kind
+    return this.insert(question, message, messageAt, messageBytes, failureMeta, seconds, nowMs)
   }
 
   /** FRESH, STALE or DEAD (freshness.ts). A failure is never stale. */
   freshness(entry: number, nowMs: number): number {
     const remainingMs = this.expiresAtMs(entry) - nowMs
-    return freshness(remainingMs, this.kind(entry) === KIND_ERROR ? 0 : this.#serveStaleMs)
+    return freshness(remainingMs, this.isFailure(entry) ? 0 : this.#serveStaleMs)
   }
 
   /** Whether asking the upstreams again makes sense now: not shortly after they failed to answer. */
   mayRefresh(entry: number, nowMs: number): boolean {
     const sinceMs = nowMs - this.storedAtMs(entry)
     return sinceMs >= this.words[(entry << 4) + ENTRY_RETRY]! >>> 0
+  }
+
+  /** Whether a hit should have it asked for again, now: near its end, and mayRefresh. */
+  isPrefetchDue(entry: number, nowMs: number): boolean {
+    const ageSeconds = (nowMs - this.storedAtMs(entry)) / 1000
+    return isPrefetchDue(this.ttlSeconds(entry), ageSeconds) && this.mayRefresh(entry, nowMs)
+  }
+
+  /** mayRefresh is false until then, if it was not to be so for longer. */
+  postponeRefresh(entry: number, untilMs: number): void {
+    const retry = (entry << 4) + ENTRY_RETRY
+    const afterMs = untilMs - this.storedAtMs(entry)
+    if (afterMs > this.words[retry]! >>> 0) this.words[retry] = afterMs
   }
 
   remove(entry: number): void {
@@ -392,26 +366,18 @@ export class AnswerCache extends EntryReader {
   }
 
   /** As find, without a visit; 0 for none. */
-  #lookUp(
-    name: Uint8Array,
-    nameAt: number,
-    nameBytes: number,
-    hash: number,
-    qtype: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
+  #lookUp(question: Question): number {
     const words = this.words
-    const signedHash = hash | 0
-    const question = qtype | (qclass << 16)
-    const key = nameBytes | (keyFlags << STATE_FLAGS_SHIFT)
+    const { name, nameAt, nameBytes, group } = question
+    const hash = question.hash | 0
+    const typeAndClass = question.type | (question.class << 16)
+    const key = nameBytes | (question.keyFlags << STATE_FLAGS_SHIFT)
     let entry = this.#buckets.firstOf(hash)
     while (entry !== 0) {
       const head = entry << 4
       if (
-        this.#buckets.hash(entry) === signedHash &&
-        words[head + ENTRY_QUESTION] === question &&
+        this.#buckets.hash(entry) === hash &&
+        words[head + ENTRY_QUESTION] === typeAndClass &&
         (words[head + ENTRY_STATE]! & STATE_KEY) === key &&
         (words[head + ENTRY_GROUP]! & 0xffff) === group &&
         this.blocks.equals(head + ENTRY_CONTENT, name, nameAt, nameBytes)
@@ -483,13 +449,13 @@ export class AnswerCache extends EntryReader {
 
   /** Whether nothing would be lost with the entry. */
   #isDead(entry: number, nowMs: number): boolean {
-    const afterMs = this.kind(entry) === KIND_ERROR ? FAILURE_MEMORY_MS : this.#serveStaleMs
+    const afterMs = this.isFailure(entry) ? FAILURE_MEMORY_MS : this.#serveStaleMs
     return nowMs >= this.expiresAtMs(entry) + afterMs
   }
 
   /** Whether the entry's answer can be given, fresh or stale. */
   #isUsable(entry: number, nowMs: number): boolean {
-    return this.kind(entry) !== KIND_ERROR && this.freshness(entry, nowMs) !== DEAD
+    return !this.isFailure(entry) && this.freshness(entry, nowMs) !== DEAD
   }
 
   #nextFailure(entry: number): number {
@@ -506,7 +472,8 @@ export class AnswerCache extends EntryReader {
   }
 }
 
-const FAILURE_META: AnswerMeta = {
+/** Of every failure; its kind is set before each use. */
+const failureMeta: { kind: number } & Omit<AnswerMeta, 'kind'> = {
   kind: KIND_ERROR,
   ttlOffsets: new Uint16Array(0),
   ttlCount: 0,

@@ -38,6 +38,13 @@ export const ENTRY_RETRY = 11
 export const ENTRY_SIZES = 12
 export const ENTRY_CONTENT = 13
 
+/**
+ * Kinds beside those of wire/answer.ts: no upstream gave an answer in time, or none could be
+ * reached. Like KIND_ERROR they are *failures*, and have no message.
+ */
+export const KIND_TIMEOUT = 7
+export const KIND_UNREACHABLE = 8
+
 export const STATE_KIND_SHIFT = 8
 export const STATE_FLAGS_SHIFT = 12
 export const STATE_FAILURES_SHIFT = 16

@@ -4,8 +4,9 @@ import fc from 'fast-check'
 import { allocationTest } from '../../test/support/allocation.ts'
 import { KIND_NXDOMAIN } from '../wire/answer.ts'
 import { messageOf, nameOf, TestCache, type TestAnswer } from './cache-fixture.ts'
-import { KEY_DO, NO_ENTRY } from './cache.ts'
+import { NO_ENTRY } from './cache.ts'
 import { FRESH, STALE } from './freshness.ts'
+import { KEY_DO } from './question.ts'
 import {
   isLearned,
   LEARNED_NAME,
@@ -92,6 +93,18 @@ test('a newer answer of ours stays when the peer tells an older one', () => {
   const ours = to.insert(here, { kind: KIND_NXDOMAIN, nowMs: 1000 })
   assert.equal(tell(from.insert(www, answer), 1000), ours)
   assert.equal(to.cache.kind(ours), KIND_NXDOMAIN)
+})
+
+test('an answer of the peer’s is left to the peer to ask for again, until it is nearly over', () => {
+  const { from, to, tell } = pair()
+  const theirs = from.insert(www, answer)
+  const ours = tell(theirs, 5)
+  assert.equal(from.cache.isPrefetchDue(theirs, 27_000), true)
+  assert.equal(to.cache.isPrefetchDue(ours, 28_499), false)
+  assert.equal(to.cache.isPrefetchDue(ours, 28_500), true)
+  // What we asked for ourselves is ours again.
+  assert.equal(to.insert(here, { ttlSeconds: 30, nowMs: 28_501 }), ours)
+  assert.equal(to.cache.isPrefetchDue(ours, 28_501 + 27_000), true)
 })
 
 test('a failure that the peer had is backed off from here too', () => {

@@ -34,6 +34,7 @@
 import { KIND_ERROR, RECORDS_MAX } from '../wire/answer.ts'
 import { getU16, getU32, putU16, putU32 } from '../wire/bytes.ts'
 import { type AnswerCache, type AnswerMeta, NO_ENTRY } from './cache.ts'
+import { Question } from './question.ts'
 
 const END = 0
 const TTL = 4
@@ -53,6 +54,13 @@ const MESSAGE_BYTES_MIN = 17
 /** A stale record is not worth sending any more after a day: cache.serveStale allows no longer. */
 const STALE_MS_MAX = 86_400_000
 
+/**
+ * Of each second of its TTL: for so long an answer of the peer's is for the peer to ask for anew. It
+ * does so from nine tenths on (freshness.ts), and we have what came at once; without it, we do. At
+ * the same moment both would ask for every name that is popular enough.
+ */
+const PEERS_SHARE_MS = 950
+
 /** Reads and writes learned answers; keeps the room that this takes. One for each cache. */
 export class LearnedCodec {
   readonly #cache: AnswerCache
@@ -61,6 +69,7 @@ export class LearnedCodec {
   readonly #addressOffsets = new Uint16Array(RECORDS_MAX)
   readonly #addressFamilies = new Uint8Array(RECORDS_MAX)
   readonly #meta: Changeable<AnswerMeta>
+  readonly #question = new Question()
 
   /** @param startedMs  CLOCK_MONOTONIC at the caller's time 0, in milliseconds */
   constructor(cache: AnswerCache, startedMs: number) {
@@ -79,6 +88,8 @@ export class LearnedCodec {
   /** Bytes that `encode` will write; 0 when the entry has nothing worth telling. */
   encodedBytes(entry: number): number {
     const cache = this.#cache
+    // That no upstream answered, each finds out itself: it may be our own trouble.
+    if (cache.messageBytes(entry) === 0) return 0
     if (cache.ttlCount(entry) > RECORDS_MAX || cache.addressCount(entry) > RECORDS_MAX) return 0
     return (
       LEARNED_NAME +
@@ -146,22 +157,29 @@ export class LearnedCodec {
     const remainingMs = (getU32(bytes, at + END) - ((this.#startedMs + nowMs) % 2 ** 32)) | 0
     // Longer than its own TTL: it is from a machine, or a time namespace, with another clock.
     if (remainingMs < -STALE_MS_MAX || remainingMs > ttlSeconds * 1000) return NO_ENTRY
-    return this.#cache.insert(
-      bytes,
-      at + LEARNED_NAME,
-      nameBytes,
-      hash,
-      getU16(bytes, at + TYPE),
-      getU16(bytes, at + CLASS),
-      bytes[at + KIND]! >>> 4,
-      group,
+    const question = this.#question
+    question.name = bytes
+    question.nameAt = at + LEARNED_NAME
+    question.nameBytes = nameBytes
+    question.hash = hash | 0
+    question.type = getU16(bytes, at + TYPE)
+    question.class = getU16(bytes, at + CLASS)
+    question.keyFlags = bytes[at + KIND]! >>> 4
+    question.group = group
+    const storedMs = nowMs + remainingMs - ttlSeconds * 1000
+    const entry = this.#cache.insert(
+      question,
       bytes,
       from,
       getU16(bytes, at + MESSAGE_BYTES),
       meta,
       ttlSeconds,
-      nowMs + remainingMs - ttlSeconds * 1000,
+      storedMs,
     )
+    if (entry >= 0 && this.#cache.storedAtMs(entry) === storedMs) {
+      this.#cache.postponeRefresh(entry, storedMs + ttlSeconds * PEERS_SHARE_MS)
+    }
+    return entry
   }
 }
 

@@ -43,12 +43,18 @@ export const CACHE_OPTIONS = [
     default: '0s',
     min: 0,
     max: 86400,
-    why: 'For how long an expired answer may still be given while no upstream answers. 0s: never. At most a day: an old address may by then be somebody else’s (RFC 8767 §7).',
+    why: 'For how long an expired answer may still be given while no upstream answers, with a TTL of 30 s. 0s: never. A governed client gets it only if it was granted the same addresses before. At most a day: an old address may by then be somebody else’s (RFC 8767 §7).',
   },
   {
     key: 'cache.prefetch',
     kind: 'boolean',
     default: false,
-    why: 'Asks again for a name that is asked for in the last tenth of its TTL, so that popular names are never waited for.',
+    why: 'Asks again for a name that is asked for in the last tenth of its TTL, so that popular names are never waited for. Only TTLs from 10 s on.',
+  },
+  {
+    key: 'cache.rotate',
+    kind: 'boolean',
+    default: true,
+    why: 'The addresses of a name come in changing order, since many clients connect to the first and to no other. With false they come as the upstream sent them.',
   },
 ] as const satisfies readonly Option[]

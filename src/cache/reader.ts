@@ -4,6 +4,7 @@
  * changes anything.
  */
 import { assert } from '../assert.ts'
+import { KIND_ERROR } from '../wire/answer.ts'
 import type { BlockStore } from './blocks.ts'
 import {
   ENTRY_CONTENT,
@@ -14,6 +15,8 @@ import {
   ENTRY_STORED,
   ENTRY_TTL,
   FAILURES_MAX,
+  KIND_TIMEOUT,
+  KIND_UNREACHABLE,
   STATE_FAILURES_SHIFT,
   STATE_FLAGS_SHIFT,
   STATE_KIND_SHIFT,
@@ -30,9 +33,14 @@ export abstract class EntryReader {
     this.doubles = blocks.doubles
   }
 
-  /** KIND_*. */
+  /** KIND_* of wire/answer.ts or entry.ts. */
   kind(entry: number): number {
     return (this.words[(entry << 4) + ENTRY_STATE]! >>> STATE_KIND_SHIFT) & 15
+  }
+
+  /** Whether it says that no answer could be had. */
+  isFailure(entry: number): boolean {
+    return isFailureKind(this.kind(entry))
   }
 
   /** Failures in a row since the last answer. */
@@ -143,6 +151,10 @@ export abstract class EntryReader {
     )
     return count
   }
+}
+
+export function isFailureKind(kind: number): boolean {
+  return kind === KIND_ERROR || kind === KIND_TIMEOUT || kind === KIND_UNREACHABLE
 }
 
 /** Words that `bytes` bytes take. */

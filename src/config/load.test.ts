@@ -61,6 +61,7 @@ test('two keys are enough for a cache without root: everything else has a defaul
       maxNegativeTtlSeconds: 30,
       serveStaleSeconds: 0,
       prefetch: false,
+      rotate: true,
     },
     policy: null,
     clients: { file: null, unknown: 'open' },
@@ -86,7 +87,7 @@ upstreams:
     servers: [10.96.0.10, 192.0.2.1:5300, "[2001:db8::53]:54", 2001:db8::54]
     transport: tcp
   - {zones: ["."], servers: [/etc/resolv.conf, ./resolv.conf]}
-cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 0s, prefetch: false}
+cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true, rotate: false}
 policy: {directory: ../policies, denyResponse: nodata, mode: audit}
 clients: {file: clients.yaml, unknown: closed}
 `,
@@ -128,8 +129,9 @@ clients: {file: clients.yaml, unknown: closed}
     maxTtlSeconds: 86400,
     minTtlSeconds: 5,
     maxNegativeTtlSeconds: 120,
-    serveStaleSeconds: 0,
-    prefetch: false,
+    serveStaleSeconds: 3600,
+    prefetch: true,
+    rotate: false,
   })
   assert.deepEqual(config.policy, {
     directory: '/etc/policies',
@@ -224,7 +226,6 @@ upstreams:
   - zones: ["."]
     servers: [192.0.2.53]
     transport: tls
-cache: {serveStale: 1h, prefetch: true}
 clients: {kubernetes: true}
 observe:
   hubble: {agent: unix:agent.sock}
@@ -232,14 +233,12 @@ observe:
 `),
     [
       '6:5: upstreams[0].transport: DNS over TLS to upstreams is not built yet; write udp or tcp',
-      '7:9: cache.serveStale: serving expired answers is not built yet; write 0s or remove the line',
-      '7:25: cache.prefetch: prefetching is not built yet; write false or remove the line',
-      '8:11: clients.kubernetes: reading the Kubernetes API is not built yet; give clients.file instead',
-      "10:3: observe.hubble: the Hubble server is not built yet; 'namegate observe' shows the flows",
-      "11:3: observe.metrics: metrics are not built yet; 'namegate status -o json' has the counters",
+      '7:11: clients.kubernetes: reading the Kubernetes API is not built yet; give clients.file instead',
+      "9:3: observe.hubble: the Hubble server is not built yet; 'namegate observe' shows the flows",
+      "10:3: observe.metrics: metrics are not built yet; 'namegate status -o json' has the counters",
     ],
   )
-  assert.deepEqual(faultsOf('cache: {serveStale: 0s, prefetch: false}'), [])
+  assert.deepEqual(faultsOf('clients: {kubernetes: false}'), [])
 })
 
 test('what is wrong only together is a fault too', () => {
@@ -278,7 +277,7 @@ test('a mark has its value inside a mask that is wide enough', () => {
 
 test('a value of the wrong shape is named, whatever stands there', () => {
   assert.deepEqual(faultsOf('cache: 32MiB'), [
-    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch',
+    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch, rotate',
   ])
   assert.deepEqual(faultsOf('policy:'), ['1:1: policy: has no value; write one or remove the line'])
   assert.deepEqual(faultsOf('node: [a]'), ['1:7: node: must be a single value'])

@@ -52,6 +52,7 @@ export interface CacheConfig {
   readonly maxNegativeTtlSeconds: number
   readonly serveStaleSeconds: number
   readonly prefetch: boolean
+  readonly rotate: boolean
 }
 
 export interface PolicyConfig {
@@ -155,6 +156,7 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
       maxNegativeTtlSeconds: cache['maxNegativeTtl'] as number,
       serveStaleSeconds: cache['serveStale'] as number,
       prefetch: cache['prefetch'] as boolean,
+      rotate: cache['rotate'] as boolean,
     },
     policy: values['policy'] as Config['policy'],
     clients: {

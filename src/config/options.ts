@@ -196,16 +196,6 @@ export const UNBUILT: readonly Unbuilt[] = [
     message: 'DNS over TLS to upstreams is not built yet; write udp or tcp',
   },
   {
-    key: 'cache.serveStale',
-    off: '0s',
-    message: 'serving expired answers is not built yet; write 0s or remove the line',
-  },
-  {
-    key: 'cache.prefetch',
-    off: 'false',
-    message: 'prefetching is not built yet; write false or remove the line',
-  },
-  {
     key: 'clients.kubernetes',
     off: 'false',
     message: 'reading the Kubernetes API is not built yet; give clients.file instead',

@@ -112,6 +112,7 @@ const WORK_COLUMNS: readonly Column<StatusReport>[] = [
   { title: 'PROCESS', cell: (report) => report.role },
   counterColumn('QUERIES', 'queries'),
   counterColumn('CACHED', 'answersCached'),
+  counterColumn('STALE', 'answersStale'),
   counterColumn('DENIED', 'denied'),
   counterColumn('FAILED', 'answersFailed'),
   { title: 'ANSWERS', align: 'right', cell: ({ cache }) => cache.entries.toLocaleString('en-US') },

@@ -90,6 +90,21 @@ test('after clear nothing is in force', () => {
   assert.equal(isInForce(table, GRANT, 1), false)
 })
 
+test('what was given is known when it is over and when it may be gone, and nothing else is', () => {
+  const table = new GrantTable(64)
+  note(table, GRANT, 15_000)
+  for (let times = 0; times < 3; times++) {
+    assert.equal(table.wasGiven(...partsOf(GRANT), 15_000), true)
+    assert.equal(table.wasGiven(...partsOf(GRANT), 15_001), false)
+    const other = { ...GRANT, client: '10.0.0.8' }
+    assert.equal(table.wasGiven(...partsOf(other), -1_000_000), false)
+    table.clear() // as often as one likes
+  }
+  assert.equal(table.wasGiven(...partsOf({ ...GRANT, client: '0.0.0.0' }), 0), false)
+  note(table, GRANT, 5000)
+  assert.equal(isInForce(table, GRANT, 5000), true)
+})
+
 test('a process may live for longer than 2³¹ milliseconds', () => {
   const table = new GrantTable(64)
   const endMs = 2 ** 31 + 15_000
@@ -130,6 +145,8 @@ allocatesNothing('asking and noting allocate nothing', () => {
   const [family, clients, clientAt, addresses, addressAt, portSet] = partsOf(GRANT)
   return (call) => {
     const nowMs = call & 0xffff
+    if (call % 1000 === 0) table.clear()
+    table.wasGiven(family, clients, clientAt, addresses, addressAt, portSet, nowMs)
     if (!table.isInForce(family, clients, clientAt, addresses, addressAt, portSet, nowMs)) {
       table.note(family, clients, clientAt, addresses, addressAt, portSet, nowMs + 15)
     }

@@ -11,8 +11,9 @@
  *     0..3  client address    an IPv4 address takes word 0, words 1 to 3 are 0
  *     4..7  address
  *     8     family << 16 | port set
- * and beside it, in #ends, when it ends: ms on the worker's clock, 0 for an empty entry. (Not a
- * ninth word: 2³¹ ms are 24 days, and a process should outlive them.)
+ * and beside it, in #ends, when it ends: ms on the worker's clock, 0 for an empty entry; negative
+ * when we know only that it was given until then. (Not a tenth word: 2³¹ ms are 24 days, and a
+ * process should outlive them.)
  */
 import { assert } from '../assert.ts'
 
@@ -51,6 +52,26 @@ export class GrantTable {
     return false
   }
 
+  /**
+   * Whether we have written this grant and it lasted until `sinceMs` or longer, though it may be
+   * over or taken back. No is what a table that has forgotten says, too.
+   */
+  wasGiven(
+    family: number,
+    client: Uint8Array,
+    clientAt: number,
+    address: Uint8Array,
+    addressAt: number,
+    portSet: number,
+    sinceMs: number,
+  ): boolean {
+    const first = this.#place(family, client, clientAt, address, addressAt, portSet)
+    for (let entry = first; entry < first + WAYS; entry++) {
+      if (Math.abs(this.#ends[entry]!) >= sinceMs && this.#isKey(entry)) return true
+    }
+    return false
+  }
+
   /** Notes a grant that the kernel took; it lasts until `endMs`, more than 0. */
   note(
     family: number,
@@ -73,8 +94,10 @@ export class GrantTable {
     ends[entry] = endMs
   }
 
+  /** No grant is in force any more, as far as we know. */
   clear(): void {
-    this.#ends.fill(0)
+    const ends = this.#ends
+    for (let entry = 0; entry < ends.length; entry++) ends[entry] = -Math.abs(ends[entry]!)
   }
 
   /** Puts the key into #key and returns the first entry of its set. */

@@ -35,47 +35,73 @@ const SLACK_LEFT_MS = 2000
  * see them. False when one of them is not in force.
  */
 export function admit(context: Context, message: Uint8Array, at: number, nowMs: number): boolean {
-  const writer = context.parts.grantWriter
-  const arrival = context.arrival
-  const meta = context.meta
-  if (writer === null || !arrival.isGoverned) return true
-  if (meta.addressCount === 0 && meta.isWhole) return true
-  const policy = context.policy
-  const setCount = policy.matchGrants(
+  const setCount = setsToOpen(context)
+  if (setCount === 0) return true
+  // Some of its addresses are not known to us, so they can't be granted.
+  if (!context.meta.isWhole) return false
+  pendingCount = 0
+  return visit(context, message, at, setCount, true, nowMs) && settle(context, message)
+}
+
+/**
+ * Whether the client was granted all that the answer opens, by us and until `sinceMs` or longer:
+ * admitting it gives the client back what it had, and nothing else. Nothing is written.
+ */
+export function wasAdmitted(
+  context: Context,
+  message: Uint8Array,
+  at: number,
+  sinceMs: number,
+): boolean {
+  const setCount = setsToOpen(context)
+  if (setCount === 0) return true
+  return context.meta.isWhole && visit(context, message, at, setCount, false, sinceMs)
+}
+
+/** How many port sets each address is to be granted on; they are in portSets. */
+function setsToOpen(context: Context): number {
+  const { arrival, meta, policy } = context
+  if (context.parts.grantWriter === null || !arrival.isGoverned) return 0
+  if (meta.addressCount === 0 && meta.isWhole) return 0
+  return policy.matchGrants(
     policy.subjectOf(arrival.client),
     arrival.name,
     0,
     arrival.query.nameBytes,
     portSets,
   )
-  if (setCount === 0) return true
-  // Some of its addresses are not known to us, so they can't be granted.
-  if (!meta.isWhole) return false
-  pendingCount = 0
+}
+
+/** Opens each grant of the answer, or asks whether it was given; false at the first that is not. */
+function visit(
+  context: Context,
+  message: Uint8Array,
+  at: number,
+  setCount: number,
+  isOpening: boolean,
+  timeMs: number,
+): boolean {
+  const { arrival, meta, policy } = context
+  const { grants } = context.parts
+  const clients = policy.bytes
   for (let index = 0; index < meta.addressCount; index++) {
     const offset = meta.addressOffsets[index]!
-    const addressAt = at + offset
+    const to = at + offset
     const family = meta.addressFamilies[index]!
     const ttl = getTtl(message, at + ttlOffsetBefore(context, offset))
     const clientAddresses = policy.addressCount(arrival.client, family)
     for (let own = 0; own < clientAddresses; own++) {
       const clientAt = policy.addressAt(arrival.client, family, own)
       for (let set = 0; set < setCount; set++) {
-        const isOpen = open(
-          context,
-          family,
-          clientAt,
-          message,
-          addressAt,
-          portSets[set]!,
-          ttl,
-          nowMs,
-        )
-        if (!isOpen) return false
+        const portSet = portSets[set]!
+        const isSo = isOpening
+          ? open(context, family, clientAt, message, to, portSet, ttl, timeMs)
+          : grants.wasGiven(family, clients, clientAt, message, to, portSet, timeMs)
+        if (!isSo) return false
       }
     }
   }
-  return settle(context, message)
+  return true
 }
 
 // The open batch of the grant writer, so that what it took can be noted.

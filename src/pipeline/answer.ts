@@ -2,68 +2,98 @@
  * Answer: gives a client the message that the cache or an upstream has for its question.
  *
  * The message is copied to where the reply leaves from and made this client's own there: TTLs run
- * down, ID, flags, the question with its case, an OPT record if it sent one, cut to what it takes.
+ * down, addresses take turns, ID, flags, the question with its case, an OPT record if it sent one,
+ * cut to what it takes.
  * Then its grants are made (admit.ts), and only if all are in force does it leave. In audit mode the
  * kernel denies nothing, so there it leaves anyway.
  */
-import { FRESH } from '../cache/freshness.ts'
+import { STALE_TTL_SECONDS } from '../cache/freshness.ts'
 import {
   REASON_ANSWERED_BY_UPSTREAM,
   REASON_ANSWERED_FROM_CACHE,
+  REASON_ANSWERED_STALE,
   REASON_GRANT_REFUSED,
 } from '../flow/reason.ts'
 import { VERDICT_AUDIT, VERDICT_FORWARDED } from '../flow/record.ts'
+import { KIND_ERROR, KIND_NXDOMAIN } from '../wire/answer.ts'
 import { ageTtls, finishAnswer, writeError, writeMinimalAny } from '../wire/build.ts'
 import { copyBytes, getU16, putU16 } from '../wire/bytes.ts'
 import { OPT_BYTES_MAX } from '../wire/edns.ts'
-import { EDE_NONE, FLAG_TC, FLAGS_AT, MESSAGE_BYTES_MAX, RCODE_NOERROR } from '../wire/header.ts'
-import { admit } from './admit.ts'
+import {
+  EDE_CACHED_ERROR,
+  EDE_NONE,
+  EDE_STALE_ANSWER,
+  EDE_STALE_NXDOMAIN,
+  FLAG_TC,
+  FLAGS_AT,
+  MESSAGE_BYTES_MAX,
+  RCODE_NOERROR,
+  TYPE_A,
+  TYPE_AAAA,
+} from '../wire/header.ts'
+import { admit, wasAdmitted } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
-import { keyFlagsOf } from './key.ts'
 import { record } from './record.ts'
 import { refuse } from './refuse.ts'
+import { rotate } from './rotate.ts'
 
 const CACHED = counterIndex('answersCached')
+const STALE = counterIndex('answersStale')
 const UPSTREAM = counterIndex('answersUpstream')
 const TRUNCATED = counterIndex('answersTruncated')
 const WITHHELD = counterIndex('answersWithheld')
 const REPLIES_LOST = counterIndex('repliesLost')
 
-/** Answers from the cache; false when it has nothing fresh. */
-export function answerFromCache(context: Context, nowMs: number): boolean {
-  const { cache, replies, counters } = context.parts
-  const arrival = context.arrival
-  const query = arrival.query
-  const entry = cache.find(
-    arrival.name,
-    0,
-    query.nameBytes,
-    query.nameHash,
-    query.type,
-    query.class,
-    keyFlagsOf(query),
-    arrival.group,
-  )
-  if (entry < 0 || cache.freshness(entry, nowMs) !== FRESH) return false
+/** Gives a fresh entry of the cache. */
+export function giveCached(context: Context, entry: number, nowMs: number): void {
+  const { cache, counters } = context.parts
   counters.add(CACHED, 1)
-  if (!replies.open(arrival)) {
-    giveUp(context, REASON_ANSWERED_FROM_CACHE, nowMs)
-    return true
-  }
+  if (!copyEntry(context, entry, REASON_ANSWERED_FROM_CACHE, nowMs)) return
+  const age = cache.ageSeconds(entry, nowMs)
+  const left = cache.ttlSeconds(entry) - age
+  const ede = cache.kind(entry) === KIND_ERROR ? EDE_CACHED_ERROR : EDE_NONE
   const bytes = cache.messageBytes(entry)
-  if (!hasRoom(context, bytes)) {
-    giveTruncated(context, REASON_ANSWERED_FROM_CACHE, nowMs)
-    return true
-  }
+  const floor = floorSeconds(context, age, left)
+  give(context, bytes, age, floor, left, ede, REASON_ANSWERED_FROM_CACHE, nowMs)
+}
+
+/**
+ * Gives an entry whose TTL is over, for STALE_TTL_SECONDS. False when its client was not granted,
+ * within the time that answers may be stale for, all that it would open: then it is not for him.
+ */
+export function giveStale(context: Context, entry: number, nowMs: number): boolean {
+  const { cache, replies, counters } = context.parts
+  if (!copyEntry(context, entry, REASON_ANSWERED_STALE, nowMs)) return true
+  const sinceMs = nowMs - cache.serveStaleMs
+  const isForClient =
+    context.policy.isAudit || wasAdmitted(context, replies.bytes, replies.at, sinceMs)
+  if (!isForClient) return false
+  counters.add(STALE, 1)
+  const ede = cache.kind(entry) === KIND_NXDOMAIN ? EDE_STALE_NXDOMAIN : EDE_STALE_ANSWER
+  const bytes = cache.messageBytes(entry)
+  const ttl = STALE_TTL_SECONDS
+  give(context, bytes, 0, ttl, ttl, ede, REASON_ANSWERED_STALE, nowMs)
+  return true
+}
+
+/** Copies an entry to where the reply is written; false when it can't be, and the query has ended. */
+function copyEntry(context: Context, entry: number, reason: number, nowMs: number): boolean {
+  const { cache, replies } = context.parts
   const meta = context.meta
+  if (!replies.open(context.arrival)) {
+    giveUp(context, reason, nowMs)
+    return false
+  }
+  if (!hasRoom(context, cache.messageBytes(entry))) {
+    giveTruncated(context, reason, nowMs)
+    return false
+  }
   cache.copyMessage(entry, replies.bytes, replies.at)
   meta.ttlCount = cache.ttlOffsets(entry, meta.ttlOffsets)
   meta.isWhole = true // an answer that is not is never kept
   meta.addressCount = cache.addresses(entry, meta.addressOffsets, meta.addressFamilies)
-  const age = cache.ageSeconds(entry, nowMs)
-  give(context, bytes, age, cache.ttlSeconds(entry) - age, REASON_ANSWERED_FROM_CACHE, nowMs)
   return true
 }
 
@@ -86,7 +116,9 @@ export function answerFromUpstream(
   else if (!hasRoom(context, bytes)) giveTruncated(context, REASON_ANSWERED_BY_UPSTREAM, nowMs)
   else {
     copyBytes(message, at, bytes, replies.bytes, replies.at)
-    give(context, bytes, 0, ttlSeconds, REASON_ANSWERED_BY_UPSTREAM, nowMs)
+    const floor = floorSeconds(context, 0, ttlSeconds)
+    const reason = REASON_ANSWERED_BY_UPSTREAM
+    give(context, bytes, 0, floor, ttlSeconds, EDE_NONE, reason, nowMs)
   }
 }
 
@@ -104,12 +136,17 @@ export function answerAny(context: Context, nowMs: number): void {
   send(context, length, REASON_ANSWERED_FROM_CACHE, nowMs)
 }
 
-/** The reply's place holds a copy of the message: makes it the client's, and lets it go. */
+/**
+ * The reply's place holds a copy of the message: makes it the client's, and lets it go.
+ * @param floorSeconds  and `leftSeconds`: bounds of the TTLs that the client sees
+ */
 function give(
   context: Context,
   messageBytes: number,
   ageSeconds: number,
+  floorSeconds: number,
   leftSeconds: number,
+  ede: number,
   reason: number,
   nowMs: number,
 ): void {
@@ -117,9 +154,8 @@ function give(
   const meta = context.meta
   const bytes = context.parts.replies.bytes
   const at = context.parts.replies.at
-  const floor = context.options.minTtlSeconds - ageSeconds
-  const floorSeconds = floor < 0 ? 0 : floor > leftSeconds ? leftSeconds : floor
   ageTtls(bytes, at, meta.ttlOffsets, 0, meta.ttlCount, ageSeconds, floorSeconds, leftSeconds)
+  if (context.options.rotate) takeTurn(context, bytes, at)
   const length = finishAnswer(
     bytes,
     at,
@@ -128,7 +164,7 @@ function give(
     arrival.start,
     arrival.query,
     bytesMaxOf(context),
-    EDE_NONE,
+    ede,
   )
   const isTruncated = (getU16(bytes, at + FLAGS_AT) & FLAG_TC) !== 0
   if (isTruncated) context.parts.counters.add(TRUNCATED, 1)
@@ -139,6 +175,23 @@ function give(
     return
   }
   send(context, length, reason, nowMs)
+}
+
+/**
+ * Which address comes first is drawn, not counted: who asks for A and AAAA in turn would get every
+ * second one only. The generator is Numerical Recipes'; nothing depends on its being guessed.
+ */
+function takeTurn(context: Context, bytes: Uint8Array, at: number): void {
+  const { type } = context.arrival.query
+  if (type !== TYPE_A && type !== TYPE_AAAA) return
+  context.turn = (Math.imul(context.turn, 1_664_525) + 1_013_904_223) | 0
+  rotate(bytes, at, context.meta, type === TYPE_A ? 4 : 6, context.turn >>> 16)
+}
+
+/** What cache.minTtl still raises TTLs to. */
+function floorSeconds(context: Context, ageSeconds: number, leftSeconds: number): number {
+  const floor = context.options.minTtlSeconds - ageSeconds
+  return floor < 0 ? 0 : floor > leftSeconds ? leftSeconds : floor
 }
 
 /** The message is longer than any datagram of ours: the client is told to come by TCP. */

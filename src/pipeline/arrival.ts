@@ -6,7 +6,9 @@
  * query has come. `packet` and `addresses` are views into memory of either: valid until the next
  * receive, or until the slot is freed.
  */
+import { Question } from '../cache/question.ts'
 import { parseQuery, Query } from '../wire/query.ts'
+import { keyFlagsOf } from './key.ts'
 
 export class Arrival {
   /** The worker's number for the way back: a UDP socket, or a TCP connection (CHANNEL_TCP). */
@@ -31,6 +33,8 @@ export class Arrival {
   readonly query: Query
   /** The question's name, wire form, lower case, query.nameBytes long. */
   readonly name = new Uint8Array(256)
+  /** The same as a key; its group is for the stages to find out (route.ts). */
+  readonly question = new Question()
 
   // What the stages find out.
   /** Index in the policy table; -1: nobody we know. */
@@ -40,8 +44,6 @@ export class Arrival {
   reason = 0
   /** In audit mode: policy would have refused the question, but did not. */
   isAudited = false
-  /** Upstream group that answers. */
-  group = 0
 
   constructor(nameSeed: number) {
     this.query = new Query(nameSeed)
@@ -54,7 +56,15 @@ export class Arrival {
     this.packet = packet
     this.start = start
     this.end = end
-    return parseQuery(packet, start, end, this.query, this.name, 0)
+    const { query, question } = this
+    const parsed = parseQuery(packet, start, end, query, this.name, 0)
+    question.name = this.name
+    question.nameBytes = query.nameBytes
+    question.hash = query.nameHash | 0
+    question.type = query.type
+    question.class = query.class
+    question.keyFlags = keyFlagsOf(query)
+    return parsed
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import type { AnswerCache } from '../cache/cache.ts'
 import type { LearnedCodec } from '../cache/learned.ts'
+import { Question } from '../cache/question.ts'
 import type { GrantWriter } from '../datapath/driver.ts'
 import type { RingWriter } from '../flow/ring.ts'
 import type { GrantTable } from '../grant/table.ts'
@@ -13,6 +14,7 @@ import { Arrival } from './arrival.ts'
 import type { Counters } from './counters.ts'
 import { FlightTable } from './flight.ts'
 import { MessageMeta } from './meta.ts'
+import { Silence } from './silence.ts'
 import { SlotTable } from './slot.ts'
 
 /** Where replies are written and by which way they leave. */
@@ -49,6 +51,10 @@ export interface PipelineOptions {
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number
+  /** cache.prefetch */
+  readonly prefetch: boolean
+  /** cache.rotate */
+  readonly rotate: boolean
   /** Of the hashes of names: unknown outside, so that nobody can fill one bucket. */
   readonly nameSeed: number
 }
@@ -58,13 +64,18 @@ export class Context {
   readonly options: PipelineOptions
   readonly slots: SlotTable
   readonly flights: FlightTable
+  readonly silence = new Silence()
   /** The query that the stages work on. */
   readonly arrival: Arrival
+  /** What the flight that has just ended asked. */
+  readonly asked = new Question()
   /** Offsets in the message that is being given out. */
   readonly meta = new MessageMeta()
   readonly policy: PolicyTable
   /** Wall clock at the worker's time 0, ms since 1970: flows carry the time of day. */
   epochMs = 0
+  /** Of the addresses in answers: changes with each (answer.ts). */
+  turn = 0
   /** An answer for the peer lies in the ring since somebody last looked. */
   hasTold = false
 

@@ -9,6 +9,10 @@ export const COUNTERS = [
   ['queries', 'Messages that came to us as queries.'],
   ['queriesTcp', 'Those that came over TCP.'],
   ['answersCached', 'Answers given from the cache.'],
+  [
+    'answersStale',
+    'Expired answers given because no upstream answered in time (cache.serveStale).',
+  ],
   ['answersUpstream', 'Answers given because an upstream had just answered.'],
   ['answersTruncated', 'Replies cut to what the client can take over UDP.'],
   ['answersFailed', 'SERVFAIL given because no upstream answered.'],
@@ -24,6 +28,7 @@ export const COUNTERS = [
   ['answersWithheld', 'Answers replaced by SERVFAIL because a grant was not in force.'],
   ['answersReleasedUnprogrammed', 'Answers released without their grants; must stay 0.'],
   ['flightsShared', 'Questions that joined one already asked.'],
+  ['refreshes', 'Questions asked of upstreams without a client waiting for the answer.'],
   ['upstreamQueries', 'Questions sent to upstreams, every try counted.'],
   ['upstreamTimeouts', 'Tries that got no answer in time.'],
   ['upstreamMismatches', 'Replies that were not to our question.'],

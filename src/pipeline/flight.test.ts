@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { allocatesNothing } from '../../test/support/allocation.ts'
+import { Question } from '../cache/question.ts'
 import { parseName } from '../wire/text.ts'
 import { FlightTable, NO_FLIGHT } from './flight.ts'
 import { NO_SLOT } from './slot.ts'
@@ -17,18 +18,20 @@ interface Key {
 
 const KEY: Key = { name: 'example.com', hash: 8, type: 1, class: 1, keyFlags: 0, group: 0 }
 
-function partsOf(key: Key) {
-  const name = parseName(key.name)
+function questionOf(key: Key): Question {
   const { hash, type, class: qclass, keyFlags, group } = key
-  return [name, name.length, hash, type, qclass, keyFlags, group] as const
+  const question = new Question()
+  question.name = parseName(key.name)
+  question.nameBytes = question.name.length
+  return Object.assign(question, { hash, type, class: qclass, keyFlags, group })
 }
 
 function begin(flights: FlightTable, key: Key): number {
-  return flights.begin(...partsOf(key))
+  return flights.begin(questionOf(key), false, 0)
 }
 
 function find(flights: FlightTable, key: Key): number {
-  return flights.find(...partsOf(key))
+  return flights.find(questionOf(key))
 }
 
 /** Slots that wait for a flight, in order. */
@@ -57,9 +60,9 @@ test('a flight is found by its whole key and by no other', () => {
 
 test('the name is the flight’s own copy', () => {
   const flights = new FlightTable(8)
-  const [name, ...rest] = partsOf(KEY)
-  const flight = flights.begin(name, ...rest)
-  name.fill(0xee)
+  const question = questionOf(KEY)
+  const flight = flights.begin(question, false, 0)
+  question.name.fill(0xee)
   assert.equal(find(flights, KEY), flight)
 })
 
@@ -82,11 +85,34 @@ test('a full table has no room, and room again after an end', () => {
   assert.equal(flights.hasRoom, true)
 })
 
+test('a quarter of the flights may be in the background, and what ends makes room', () => {
+  const flights = new FlightTable(8)
+  const refresh = (type: number) => flights.begin(questionOf({ ...KEY, type }), true, 0)
+  const first = refresh(1)
+  assert.equal(flights.hasBackgroundRoom, true)
+  refresh(2)
+  assert.equal(flights.hasBackgroundRoom, false)
+  assert.equal(flights.hasRoom, true)
+  flights.end(first)
+  assert.equal(flights.hasBackgroundRoom, true)
+})
+
+test('who waited and no longer does leaves the flight under way, for others to join', () => {
+  const flights = new FlightTable(8)
+  const next = new Int32Array(8).fill(NO_SLOT)
+  const flight = begin(flights, KEY)
+  for (const slot of [5, 2]) flights.join(flight, slot, next)
+  assert.deepEqual(waiting(flights.detach(flight), next), [5, 2])
+  assert.equal(find(flights, KEY), flight)
+  flights.join(flight, 7, next)
+  assert.deepEqual(waiting(flights.end(flight), next), [7])
+})
+
 test('the table finds what has begun and not ended, whatever shares a bucket', () => {
   const keys = fc.record({
     name: fc.constantFrom('example.com', 'example.net'),
     // Few hashes: every bucket has several flights.
-    hash: fc.constantFrom(0, 1, 8, 9, 0xfffffff8),
+    hash: fc.constantFrom(0, 1, 8, 9, -8),
     type: fc.constantFrom(1, 28),
     class: fc.constant(1),
     keyFlags: fc.constantFrom(0, 3),
@@ -113,11 +139,12 @@ test('the table finds what has begun and not ended, whatever shares a bucket', (
 allocatesNothing('beginning, joining, finding and ending a flight allocates nothing', () => {
   const flights = new FlightTable(16)
   const next = new Int32Array(16).fill(NO_SLOT)
-  const [name, nameBytes] = partsOf(KEY)
+  const question = questionOf(KEY)
   return (call) => {
-    const flight = flights.begin(name, nameBytes, call, 1, 1, 0, 0)
+    question.hash = call
+    const flight = flights.begin(question, false, 0)
     flights.join(flight, 3, next)
-    const found = flights.find(name, nameBytes, call, 1, 1, 0, 0)
+    const found = flights.find(question)
     flights.end(found)
     return found
   }

@@ -7,10 +7,21 @@
  * type, class, the DO and CD bits, and the upstream group.
  */
 import { assert } from '../assert.ts'
+import type { Question } from '../cache/question.ts'
+import { copyBytes } from '../wire/bytes.ts'
 import { NO_SLOT } from './slot.ts'
 
 export const NO_FLIGHT = -1
 const NAME_BYTES = 256
+
+/**
+ * For how long clients wait for upstreams while a stale answer lies in the cache.
+ * Source: RFC 8767 §5, the client response timer: below the 2 s after which many ask again.
+ */
+const WAIT_MS = 1800
+
+/** A quarter of all flights may be in the background. */
+const BACKGROUND_SHIFT = 2
 
 export class FlightTable {
   readonly count: number
@@ -20,9 +31,15 @@ export class FlightTable {
   readonly class: Uint16Array
   readonly keyFlags: Uint8Array
   readonly group: Uint16Array
-  readonly hash: Uint32Array
+  readonly hash: Int32Array
   /** The name of flight n, wire form, lower case, at nameAt(n). */
   readonly names: Uint8Array
+  /** When it began. */
+  readonly begunMs: Float64Array
+  /** When those who wait for it have waited long enough; Infinity: not, or not any more. */
+  readonly dueMs: Float64Array
+  readonly #isBackground: Uint8Array
+  #backgroundCount = 0
   readonly #lastSlot: Int32Array
   readonly #free: Int32Array
   #freeCount: number
@@ -41,7 +58,10 @@ export class FlightTable {
     this.class = new Uint16Array(count)
     this.keyFlags = new Uint8Array(count)
     this.group = new Uint16Array(count)
-    this.hash = new Uint32Array(count)
+    this.hash = new Int32Array(count)
+    this.begunMs = new Float64Array(count)
+    this.dueMs = new Float64Array(count).fill(Infinity)
+    this.#isBackground = new Uint8Array(count)
     this.names = new Uint8Array(count * NAME_BYTES)
     this.#free = new Int32Array(count)
     for (let index = 0; index < count; index++) this.#free[index] = count - 1 - index
@@ -58,28 +78,38 @@ export class FlightTable {
     return this.#freeCount > 0
   }
 
+  /** Room for a flight that no client waits for: most of it is kept for those that one does. */
+  get hasBackgroundRoom(): boolean {
+    return this.#freeCount > 0 && this.#backgroundCount < this.count >> BACKGROUND_SHIFT
+  }
+
   nameAt(flight: number): number {
     return flight * NAME_BYTES
   }
 
-  find(
-    name: Uint8Array,
-    nameBytes: number,
-    hash: number,
-    type: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
+  /** Makes `into` the flight's question; its name is the flight's own, valid until `end`. */
+  read(flight: number, into: Question): void {
+    into.name = this.names
+    into.nameAt = this.nameAt(flight)
+    into.nameBytes = this.nameBytes[flight]!
+    into.hash = this.hash[flight]!
+    into.type = this.type[flight]!
+    into.class = this.class[flight]!
+    into.keyFlags = this.keyFlags[flight]!
+    into.group = this.group[flight]!
+  }
+
+  find(question: Question): number {
+    const { hash } = question
     let flight = this.#buckets[hash & (this.count - 1)]!
     while (flight !== NO_FLIGHT) {
       if (
         this.hash[flight] === hash &&
-        this.type[flight] === type &&
-        this.class[flight] === qclass &&
-        this.keyFlags[flight] === keyFlags &&
-        this.group[flight] === group &&
-        this.#isName(flight, name, nameBytes)
+        this.type[flight] === question.type &&
+        this.class[flight] === question.class &&
+        this.keyFlags[flight] === question.keyFlags &&
+        this.group[flight] === question.group &&
+        this.#isName(flight, question)
       ) {
         return flight
       }
@@ -88,26 +118,26 @@ export class FlightTable {
     return NO_FLIGHT
   }
 
-  /** Begins a flight; there must be room. */
-  begin(
-    name: Uint8Array,
-    nameBytes: number,
-    hash: number,
-    type: number,
-    qclass: number,
-    keyFlags: number,
-    group: number,
-  ): number {
+  /**
+   * Begins a flight; there must be room.
+   * @param isBackground  no client waits for it, so far
+   */
+  begin(question: Question, isBackground: boolean, nowMs: number): number {
     assert(this.#freeCount > 0, 'room for a flight was asked for')
     const flight = this.#free[--this.#freeCount]!
     const at = this.nameAt(flight)
-    for (let index = 0; index < nameBytes; index++) this.names[at + index] = name[index]!
+    const { name, nameAt, nameBytes, hash } = question
+    copyBytes(name, nameAt, nameBytes, this.names, at)
     this.nameBytes[flight] = nameBytes
     this.hash[flight] = hash
-    this.type[flight] = type
-    this.class[flight] = qclass
-    this.keyFlags[flight] = keyFlags
-    this.group[flight] = group
+    this.type[flight] = question.type
+    this.class[flight] = question.class
+    this.keyFlags[flight] = question.keyFlags
+    this.group[flight] = question.group
+    this.begunMs[flight] = nowMs
+    this.dueMs[flight] = nowMs + WAIT_MS
+    this.#isBackground[flight] = isBackground ? 1 : 0
+    if (isBackground) this.#backgroundCount++
     this.firstSlot[flight] = NO_SLOT
     this.#lastSlot[flight] = NO_SLOT
     const bucket = hash & (this.count - 1)
@@ -124,6 +154,14 @@ export class FlightTable {
     this.#lastSlot[flight] = slot
   }
 
+  /** Nobody waits for the flight any more; returns the first slot that did. */
+  detach(flight: number): number {
+    const first = this.firstSlot[flight]!
+    this.firstSlot[flight] = NO_SLOT
+    this.#lastSlot[flight] = NO_SLOT
+    return first
+  }
+
   /** Ends a flight; returns the first slot that waited for it. */
   end(flight: number): number {
     const bucket = this.hash[flight]! & (this.count - 1)
@@ -136,15 +174,18 @@ export class FlightTable {
       }
       this.#next[at] = this.#next[flight]!
     }
+    if (this.#isBackground[flight] === 1) this.#backgroundCount--
+    this.dueMs[flight] = Infinity
     this.#free[this.#freeCount++] = flight
     return this.firstSlot[flight]!
   }
 
-  #isName(flight: number, name: Uint8Array, nameBytes: number): boolean {
+  #isName(flight: number, question: Question): boolean {
+    const { name, nameAt, nameBytes } = question
     if (this.nameBytes[flight] !== nameBytes) return false
     const at = this.nameAt(flight)
     for (let index = 0; index < nameBytes; index++) {
-      if (this.names[at + index] !== name[index]) return false
+      if (this.names[at + index] !== name[nameAt + index]) return false
     }
     return true
   }

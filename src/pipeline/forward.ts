@@ -1,33 +1,23 @@
 /**
  * Forward: keeps a query that the cache can't answer, and has its question asked, once.
  */
-import { KEY_CD } from '../cache/cache.ts'
+import { KEY_CD, KEY_DO, type Question } from '../cache/question.ts'
 import { REASON_SLOTS_FULL } from '../flow/reason.ts'
 import type { FlightQuestion } from '../upstream/transport.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
 import { NO_FLIGHT } from './flight.ts'
-import { keyFlagsOf } from './key.ts'
 import { refuse } from './refuse.ts'
 import { NO_SLOT } from './slot.ts'
 
 const SLOTS_FULL = counterIndex('slotsFull')
+const REFRESHES = counterIndex('refreshes')
 const FLIGHTS_SHARED = counterIndex('flightsShared')
 
 export function forward(context: Context, nowMs: number): void {
   const arrival = context.arrival
   const flights = context.flights
-  const query = arrival.query
-  const keyFlags = keyFlagsOf(query)
-  let flight = flights.find(
-    arrival.name,
-    query.nameBytes,
-    query.nameHash,
-    query.type,
-    query.class,
-    keyFlags,
-    arrival.group,
-  )
+  let flight = flights.find(arrival.question)
   const isShared = flight !== NO_FLIGHT
   const slot = isShared || flights.hasRoom ? context.slots.keep(arrival) : NO_SLOT
   if (slot === NO_SLOT) {
@@ -41,23 +31,31 @@ export function forward(context: Context, nowMs: number): void {
     flights.join(flight, slot, context.slots.next)
     return
   }
-  flight = flights.begin(
-    arrival.name,
-    query.nameBytes,
-    query.nameHash,
-    query.type,
-    query.class,
-    keyFlags,
-    arrival.group,
-  )
+  flight = flights.begin(arrival.question, false, nowMs)
   flights.join(flight, slot, context.slots.next)
-  question.name = arrival.name
-  question.nameBytes = query.nameBytes
-  question.type = query.type
-  question.class = query.class
-  question.isDnssecOk = query.isDnssecOk
-  question.isCheckingDisabled = (keyFlags & KEY_CD) !== 0
-  context.parts.transport.ask(flight, arrival.group, question, nowMs)
+  ask(context, arrival.question, flight, nowMs)
+}
+
+/**
+ * Has the question that was just answered asked again, though nobody waits for it, unless that is
+ * under way. What comes replaces the answer; where there is no room for it, nothing happens.
+ */
+export function refresh(context: Context, nowMs: number): void {
+  const { arrival, flights } = context
+  if (!flights.hasBackgroundRoom || flights.find(arrival.question) !== NO_FLIGHT) return
+  context.parts.counters.add(REFRESHES, 1)
+  ask(context, arrival.question, flights.begin(arrival.question, true, nowMs), nowMs)
+}
+
+function ask(context: Context, asked: Question, flight: number, nowMs: number): void {
+  question.name = asked.name
+  question.nameAt = asked.nameAt
+  question.nameBytes = asked.nameBytes
+  question.type = asked.type
+  question.class = asked.class
+  question.isDnssecOk = (asked.keyFlags & KEY_DO) !== 0
+  question.isCheckingDisabled = (asked.keyFlags & KEY_CD) !== 0
+  context.parts.transport.ask(flight, asked.group, question, nowMs)
 }
 
 /** One object, reused: what `ask` reads and does not keep. */

@@ -1,5 +1,5 @@
 /** Which of a query's bits make it another question: its answer differs, in cache and in flight. */
-import { KEY_CD, KEY_DO } from '../cache/cache.ts'
+import { KEY_CD, KEY_DO } from '../cache/question.ts'
 import { FLAG_CD } from '../wire/header.ts'
 import type { Query } from '../wire/query.ts'
 

@@ -3,6 +3,7 @@
  * AD goes too, because nothing on the path proves that the upstream validated (RFC 6840 §5.7: only
  * over a channel that is trusted). What the cache keeps is told to the peer.
  */
+import { KIND_TIMEOUT, KIND_UNREACHABLE } from '../cache/entry.ts'
 import { negativeTtl, positiveTtl, type TtlLimits } from '../cache/freshness.ts'
 import { RECORD_LEARNED } from '../flow/record.ts'
 import {
@@ -16,8 +17,10 @@ import {
 import { cutAtOpt } from '../wire/build.ts'
 import { getU16, putU16 } from '../wire/bytes.ts'
 import { FLAG_AD, FLAGS_AT } from '../wire/header.ts'
+import { FLIGHT_TIMEOUT, type FlightFailure } from '../upstream/transport.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
+import type { MessageMeta } from './meta.ts'
 
 const INSERTS = counterIndex('cacheInserts')
 
@@ -38,6 +41,28 @@ export function learn(
   const { flights, meta, options } = context
   const length = cutAtOpt(bytes, at, answer)
   putU16(bytes, at + FLAGS_AT, getU16(bytes, at + FLAGS_AT) & ~FLAG_AD)
+  describe(meta, answer)
+  meta.ttlSeconds = 0
+  const { asked } = context
+  flights.read(flight, asked)
+  context.silence.heard(asked.group, nowMs)
+  if (answer.kind === KIND_ERROR) {
+    // SERVFAIL, REFUSED …: for a few seconds it is not asked the same again. RFC 9520.
+    cache.insertFailure(asked, KIND_ERROR, bytes, at, length, nowMs)
+    return length
+  }
+  if (answer.kind === KIND_INCOMPLETE) return length
+  // Not kept if that is 0; but what it replaces must not come back as a stale answer.
+  meta.ttlSeconds = keepSeconds(answer, options)
+  const entry = cache.insert(asked, bytes, at, length, answer, meta.ttlSeconds, nowMs)
+  if (entry < 0) return length
+  counters.add(INSERTS, 1)
+  tell(context, entry, asked.group)
+  return length
+}
+
+/** Where the answer's TTLs and addresses lie. */
+export function describe(meta: MessageMeta, answer: Answer): void {
   meta.ttlCount = answer.ttlCount
   for (let index = 0; index < answer.ttlCount; index++) {
     meta.ttlOffsets[index] = answer.ttlOffsets[index]!
@@ -48,33 +73,23 @@ export function learn(
     meta.addressFamilies[index] = answer.addressFamilies[index]!
   }
   meta.isWhole = answer.kind !== KIND_INCOMPLETE || (answer.isChainWhole && !answer.isTooMany)
-  meta.ttlSeconds = 0
-  if (answer.kind === KIND_ERROR) {
-    keepFailure(context, flight, bytes, at, length, nowMs)
-    return length
-  }
-  meta.ttlSeconds = keepSeconds(answer, options)
-  if (meta.ttlSeconds === 0) return length
-  const entry = cache.insert(
-    flights.names,
-    flights.nameAt(flight),
-    flights.nameBytes[flight]!,
-    flights.hash[flight]!,
-    flights.type[flight]!,
-    flights.class[flight]!,
-    flights.keyFlags[flight]!,
-    flights.group[flight]!,
-    bytes,
-    at,
-    length,
-    answer,
-    meta.ttlSeconds,
-    nowMs,
-  )
-  if (entry < 0) return length
-  counters.add(INSERTS, 1)
-  tell(context, entry, flights.group[flight]!)
-  return length
+}
+
+/**
+ * No upstream answered: it is not asked the same again for a few seconds, and whoever wants to know
+ * meanwhile is told at once. Source: RFC 9520 §3.2.
+ */
+export function learnFailure(
+  context: Context,
+  flight: number,
+  failure: FlightFailure,
+  nowMs: number,
+): void {
+  const { asked, flights } = context
+  const kind = failure === FLIGHT_TIMEOUT ? KIND_TIMEOUT : KIND_UNREACHABLE
+  flights.read(flight, asked)
+  context.silence.unheard(asked.group, flights.begunMs[flight]!, nowMs)
+  context.parts.cache.insertFailure(asked, kind, flights.names, 0, 0, nowMs)
 }
 
 /** For how long the answer may be kept; 0: not at all. */
@@ -89,32 +104,6 @@ function keepSeconds(answer: Answer, limits: TtlLimits): number {
     default:
       return 0
   }
-}
-
-/** An upstream's SERVFAIL, REFUSED …: for a few seconds it is not asked the same again. RFC 9520. */
-function keepFailure(
-  context: Context,
-  flight: number,
-  bytes: Uint8Array,
-  at: number,
-  length: number,
-  nowMs: number,
-): void {
-  const flights = context.flights
-  context.parts.cache.insertFailure(
-    flights.names,
-    flights.nameAt(flight),
-    flights.nameBytes[flight]!,
-    flights.hash[flight]!,
-    flights.type[flight]!,
-    flights.class[flight]!,
-    flights.keyFlags[flight]!,
-    flights.group[flight]!,
-    bytes,
-    at,
-    length,
-    nowMs,
-  )
 }
 
 /** Puts the answer into the ring to the main thread, which sends it to the peer. */

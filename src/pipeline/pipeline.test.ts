@@ -13,7 +13,7 @@ import { readPolicies } from '../policy/sources/policies.ts'
 import { encodeTable } from '../policy/table-encode.ts'
 import { NO_STAND_INS } from '../policy/stand-ins.ts'
 import { PolicyTable } from '../policy/table.ts'
-import type { Transport } from '../upstream/transport.ts'
+import { FLIGHT_TIMEOUT, type Transport } from '../upstream/transport.ts'
 import { ANSWER_OK, Answer, parseAnswer } from '../wire/answer.ts'
 import { FLAG_QR, FLAG_RD } from '../wire/header.ts'
 import { buildMessage } from '../wire/message.ts'
@@ -108,7 +108,7 @@ function makePolicy(): PolicyTable {
 }
 
 function makePipeline() {
-  const cache = new AnswerCache({ bytes: 1 << 20 })
+  const cache = new AnswerCache({ bytes: 1 << 20, serveStaleMs: 86_400_000 })
   const replies = new CountedReplies()
   const writer = new CountedWriter()
   const transport = new HeldTransport()
@@ -132,6 +132,8 @@ function makePipeline() {
       maxTtlSeconds: 3600,
       minTtlSeconds: 0,
       maxNegativeTtlSeconds: 30,
+      prefetch: true,
+      rotate: true,
       nameSeed: 0x5eed,
     },
   )
@@ -214,4 +216,25 @@ allocatesNothing('a question that is asked, answered and granted allocates nothi
     pipeline.arrived(transport.flight, bytes, 0, answer, nowMs)
     assertFlow(drain)
   }
+})
+
+allocatesNothing('a stale answer, given because the upstream failed, allocates nothing', () => {
+  const parts = makePipeline()
+  const { pipeline, transport, counterWords, drain } = parts
+  const query = warm(parts, 'api.example.com. A', ['api.example.com. 30 A 192.0.2.10'])
+  assertFlow(drain)
+  const take = (call: number): void => {
+    // Now and then it is to be asked again first.
+    const nowMs = NOW_MS + 40_000 + call * 20
+    const { waitingCount } = pipeline
+    pipeline.take(query, 0, query.length, nowMs)
+    if (pipeline.waitingCount > waitingCount) {
+      pipeline.tick(nowMs + 2000)
+      pipeline.failed(transport.flight, FLIGHT_TIMEOUT, nowMs + 5000)
+    }
+    assertFlow(drain)
+  }
+  take(0)
+  assert.equal(counterWords[counterIndex('answersStale')], 1)
+  return take
 })

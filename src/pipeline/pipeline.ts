@@ -12,23 +12,31 @@
  * What must stay true:
  * - An answer that names addresses leaves only when every grant that the client's policy gives for
  *   them is in force (`admit`); there is no time after which it leaves anyway.
+ * - Of a flight that ends, `context.asked` is the question: slots keep all of theirs but the group.
  * - Every query that gets through `take` ends in exactly one reply and one flow; what is no query
  *   at all (too short, a response) gets neither, only a counter: answering it would let two
  *   servers talk to each other for ever.
  */
+import { DEAD } from '../cache/freshness.ts'
 import { REASON_UPSTREAM_FAILURE, REASON_UPSTREAM_TIMEOUT } from '../flow/reason.ts'
 import type { PolicyTable } from '../policy/table.ts'
-import { type AnswerSink, FLIGHT_TIMEOUT, type FlightFailure } from '../upstream/transport.ts'
-import type { Answer } from '../wire/answer.ts'
+import {
+  type AnswerSink,
+  FLIGHT_DEADLINE_MS,
+  FLIGHT_TIMEOUT,
+  type FlightFailure,
+} from '../upstream/transport.ts'
+import { type Answer, KIND_ERROR } from '../wire/answer.ts'
 import { TYPE_ANY } from '../wire/header.ts'
-import { answerAny, answerFromCache, answerFromUpstream } from './answer.ts'
+import { answerAny, answerFromUpstream } from './answer.ts'
 import type { Arrival } from './arrival.ts'
+import { answerFromCache, answerInstead } from './cached.ts'
 import { Context, type PipelineOptions, type PipelineParts } from './context.ts'
 import { counterIndex } from './counters.ts'
 import { decide, isServed } from './decide.ts'
 import { forward } from './forward.ts'
 import { identify } from './identify.ts'
-import { learn } from './learn.ts'
+import { describe, learn, learnFailure } from './learn.ts'
 import { refuse, refuseUnreadable } from './refuse.ts'
 import { route } from './route.ts'
 import { NO_SLOT } from './slot.ts'
@@ -97,36 +105,91 @@ export class Pipeline implements AnswerSink {
   /** An upstream answered: everyone who waits for it gets it. */
   arrived(flight: number, bytes: Uint8Array, at: number, answer: Answer, nowMs: number): void {
     const context = this.#context
+    const { meta } = context
     const length = learn(context, flight, bytes, at, answer, nowMs)
+    const isFailure = answer.kind === KIND_ERROR
     let slot = context.flights.end(flight)
     while (slot !== NO_SLOT) {
       const next = this.#load(slot)
       // The policy may have changed while the upstream was asked.
       identify(context)
-      if (decide(context))
-        answerFromUpstream(context, bytes, at, length, context.meta.ttlSeconds, nowMs)
-      else refuse(context, nowMs)
+      if (!decide(context)) refuse(context, nowMs)
+      else if (!isFailure) {
+        answerFromUpstream(context, bytes, at, length, meta.ttlSeconds, nowMs)
+      } else if (!answerInstead(context, nowMs)) {
+        describe(meta, answer)
+        answerFromUpstream(context, bytes, at, length, 0, nowMs)
+      }
       context.slots.free(slot)
       slot = next
     }
   }
 
-  /** No upstream answered: everyone who waits is told so. */
+  /** No upstream answered: everyone who waits gets what the cache still has, or is told so. */
   failed(flight: number, failure: FlightFailure, nowMs: number): void {
     const context = this.#context
+    learnFailure(context, flight, failure, nowMs)
     let slot = context.flights.end(flight)
     while (slot !== NO_SLOT) {
       const next = this.#load(slot)
-      context.arrival.reason =
-        failure === FLIGHT_TIMEOUT ? REASON_UPSTREAM_TIMEOUT : REASON_UPSTREAM_FAILURE
-      refuse(context, nowMs)
+      identify(context)
+      const isAllowed = decide(context)
+      if (!isAllowed || !answerInstead(context, nowMs)) {
+        if (isAllowed) context.arrival.reason = reasonOf(failure)
+        refuse(context, nowMs)
+      }
       context.slots.free(slot)
       slot = next
     }
   }
 
-  #load(slot: number): number {
-    this.#context.slots.load(slot, this.#context.arrival)
-    return this.#context.slots.next[slot]!
+  /** Looks after those who have waited for long. To be called every 20 ms or so. */
+  tick(nowMs: number): void {
+    const { flights } = this.#context
+    if (flights.usedCount === 0) return
+    for (let flight = 0; flight < flights.count; flight++) {
+      if (flights.dueMs[flight]! <= nowMs) this.#overdue(flight, nowMs)
+    }
   }
+
+  /**
+   * The flight takes long. Who waits for it gets a stale answer if there is one for him, and so does
+   * at once who asks from now on; the flight goes on.
+   */
+  #overdue(flight: number, nowMs: number): void {
+    const context = this.#context
+    const { flights, asked, slots } = context
+    const { cache } = context.parts
+    flights.dueMs[flight] = Infinity
+    flights.read(flight, asked)
+    context.silence.unheard(asked.group, flights.begunMs[flight]!, nowMs)
+    const entry = cache.find(asked)
+    if (entry < 0 || cache.isFailure(entry) || cache.freshness(entry, nowMs) === DEAD) return
+    cache.postponeRefresh(entry, flights.begunMs[flight]! + FLIGHT_DEADLINE_MS)
+    let slot = flights.detach(flight)
+    while (slot !== NO_SLOT) {
+      const next = this.#load(slot)
+      identify(context)
+      const isAllowed = decide(context)
+      if (!isAllowed) refuse(context, nowMs)
+      if (!isAllowed || answerInstead(context, nowMs)) slots.free(slot)
+      else {
+        slots.next[slot] = NO_SLOT
+        flights.join(flight, slot, slots.next)
+      }
+      slot = next
+    }
+  }
+
+  /** Makes the slot's query the one to work on; returns the slot that waits behind it. */
+  #load(slot: number): number {
+    const { slots, arrival, asked } = this.#context
+    slots.load(slot, arrival)
+    arrival.question.group = asked.group
+    return slots.next[slot]!
+  }
+}
+
+function reasonOf(failure: FlightFailure): number {
+  return failure === FLIGHT_TIMEOUT ? REASON_UPSTREAM_TIMEOUT : REASON_UPSTREAM_FAILURE
 }

@@ -96,6 +96,7 @@ const changes = fc
       server: null,
       name,
       ttlSeconds,
+      soaMinimum: null,
       type,
       rdata,
     }
@@ -103,6 +104,8 @@ const changes = fc
 const faults: fc.Arbitrary<ServerFault> = fc.oneof(
   { weight: 5, arbitrary: fc.constant<ServerFault>({ kind: 'none' }) },
   fc.constant<ServerFault>({ kind: 'drops', count: 1 }),
+  // For as long as it takes for answers to be stale and clients to be tired of waiting.
+  { weight: 2, arbitrary: fc.constant<ServerFault>({ kind: 'drops', count: 1000 }) },
   fc.constant<ServerFault>({ kind: 'says', rcode: RCODE_SERVFAIL }),
   fc.constant<ServerFault>({ kind: 'delays', ms: 700 }),
   fc.boolean().map((isAlways): ServerFault => ({ kind: 'truncates', isAlways })),
@@ -200,7 +203,10 @@ async function play(first: readonly string[], script: readonly Operation[]): Pro
     title: '',
     onlyInProcess: null,
     notYet: null,
-    settings: new Map(),
+    settings: new Map([
+      ['cache.serveStale', '10m'],
+      ['cache.prefetch', 'true'],
+    ]),
     groups: [{ zones: ['.'], servers: [DEFAULT_SERVER] }],
     clients: CLIENTS,
     policies: policiesOf(first),

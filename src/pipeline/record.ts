@@ -2,9 +2,10 @@
  * Record: one flow for each query that got a reply, into the ring to the main thread. Nobody waits
  * for it; a full ring drops the record and counts (flow/ring.ts).
  */
-import { REASON_ANSWERED_FROM_CACHE } from '../flow/reason.ts'
+import { REASON_ANSWERED_FROM_CACHE, REASON_ANSWERED_STALE } from '../flow/reason.ts'
 import {
   FLAG_CACHED,
+  FLAG_STALE,
   FLOW_HEADER_BYTES,
   FLOW_QUESTION,
   MESSAGE_BYTES_MAX,
@@ -56,7 +57,9 @@ export function record(
   const word = to >>> 2
   const timeMs = context.epochMs + nowMs
   const protocol = arrival.channel >= CHANNEL_TCP ? PROTOCOL_TCP : PROTOCOL_UDP
-  const flags = reason === REASON_ANSWERED_FROM_CACHE ? FLAG_CACHED : 0
+  const isStale = reason === REASON_ANSWERED_STALE
+  const isCached = isStale || reason === REASON_ANSWERED_FROM_CACHE
+  const flags = (isCached ? FLAG_CACHED : 0) | (isStale ? FLAG_STALE : 0)
   words[word + SECONDS] = timeMs / 1000
   words[word + TIME_AND_VERDICT] = (timeMs % 1000) | (FLOW_QUESTION << 16) | (verdict << 24)
   words[word + REASON_AND_KIND] = reason | (arrival.family << 8) | (protocol << 16) | (flags << 24)

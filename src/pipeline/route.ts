@@ -9,7 +9,7 @@ import type { Context } from './context.ts'
 /** False when nobody is there to ask; arrival.reason then says so. */
 export function route(context: Context): boolean {
   const arrival = context.arrival
-  arrival.group = context.parts.transport.route(
+  const group = context.parts.transport.route(
     arrival.name,
     0,
     arrival.query.nameBytes,
@@ -18,7 +18,8 @@ export function route(context: Context): boolean {
     arrival.destinationAt,
     arrival.destinationPort,
   )
-  if (arrival.group !== NO_GROUP) return true
+  arrival.question.group = group
+  if (group !== NO_GROUP) return true
   arrival.reason = REASON_NO_UPSTREAM
   return false
 }

@@ -81,8 +81,10 @@ export const SVCB_IPV6HINT = 6
 /** Extended errors that we give. Source: RFC 8914 §4. */
 export const EDE_NONE = -1
 export const EDE_STALE_ANSWER = 3
+export const EDE_CACHED_ERROR = 13
 export const EDE_NOT_READY = 14
 export const EDE_BLOCKED = 15
 export const EDE_PROHIBITED = 18
+export const EDE_STALE_NXDOMAIN = 19
 export const EDE_NO_REACHABLE_AUTHORITY = 22
 export const EDE_NETWORK_ERROR = 23

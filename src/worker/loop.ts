@@ -346,9 +346,10 @@ export class Loop {
   }
 
   #tick(nowMs: number): void {
-    const { forwarder, tcp, cache, inbox } = this.#parts
+    const { forwarder, pipeline, tcp, cache, inbox } = this.#parts
     this.#tickMs = nowMs
     forwarder.tick(nowMs)
+    pipeline.tick(nowMs)
     // Beats, gauges, old connections and dead answers need not be looked at more often.
     if (nowMs - this.#reportMs < WORKER_REPORT_MS) return
     this.#reportMs = nowMs

@@ -68,7 +68,10 @@ function openWorld(options: WorkerStart) {
   policy.open(tables[0])
   Atomics.store(control, TABLE_TAKEN, 0)
   const epoll = new Epoll()
-  const cache = new AnswerCache({ bytes: options.cacheBytes })
+  const cache = new AnswerCache({
+    bytes: options.cacheBytes,
+    serveStaleMs: options.serveStaleSeconds * 1000,
+  })
   const learned = new LearnedCodec(cache, startedMs)
   return { now, control, counters, tables, policy, epoll, cache, learned, nameSeed: randomWord() }
 }
@@ -127,6 +130,8 @@ function buildLoop(world: World, options: WorkerStart) {
       maxTtlSeconds: options.maxTtlSeconds,
       minTtlSeconds: options.minTtlSeconds,
       maxNegativeTtlSeconds: options.maxNegativeTtlSeconds,
+      prefetch: options.prefetch,
+      rotate: options.rotate,
       nameSeed,
     },
   )

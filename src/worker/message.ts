@@ -23,6 +23,9 @@ export interface WorkerStart {
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number
+  readonly serveStaleSeconds: number
+  readonly prefetch: boolean
+  readonly rotate: boolean
   readonly upstreams: UpstreamTable
   /** Marks of our sockets; 0 without interception. */
   readonly ownMark: number

@@ -33,7 +33,7 @@ upstreams:
     transport: tcp
   - zones: ["."]
     servers: [./resolv.conf]
-cache: { size: 32MiB, maxTtl: 1h, minTtl: 0s, maxNegativeTtl: 30s, serveStale: 0s, prefetch: false }
+cache: { size: 32MiB, maxTtl: 1h, minTtl: 0s, maxNegativeTtl: 30s, serveStale: 1h, prefetch: true, rotate: false }
 policy:
   directory: ./policies
   denyResponse: nxdomain

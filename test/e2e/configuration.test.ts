@@ -36,8 +36,6 @@ const REFUSED: readonly (readonly [line: string, message: RegExp])[] = [
     'observe: { metrics: { agent: "127.0.0.1:9253" } }',
     /:6:\d+: observe\.metrics: .*not built yet/,
   ],
-  ['cache: { prefetch: true }', /:6:\d+: cache\.prefetch: .*not built yet/],
-  ['cache: { serveStale: 1h }', /:6:\d+: cache\.serveStale: .*not built yet/],
   ['clients: { kubernetes: true }', /:6:\d+: clients\.kubernetes: .*not built yet/],
   ['cahce: { size: 8MiB }', /:6:1: cahce: .*'cache'/],
   ['cache: { siez: 8MiB }', /:6:\d+: cache\.siez: .*'size'/],

@@ -79,6 +79,9 @@ const DEFAULTS: Readonly<Record<SettingKey, string>> = {
   'cache.maxTtl': '1h',
   'cache.minTtl': '0s',
   'cache.maxNegativeTtl': '30s',
+  'cache.serveStale': '0s',
+  'cache.prefetch': 'false',
+  'cache.rotate': 'true',
   'policy.mode': 'enforce',
   'policy.denyResponse': 'refused',
   'clients.unknown': 'open',
@@ -142,7 +145,10 @@ export class InProcessWorld implements World {
     )
     const ring = new Int32Array(ringBytes(RING_WORDS) / 4)
     this.#flows = new RingReader(ring)
-    const cache = new AnswerCache({ bytes: CACHE_BYTES })
+    const cache = new AnswerCache({
+      bytes: CACHE_BYTES,
+      serveStaleMs: this.#seconds('cache.serveStale') * 1000,
+    })
     this.#enforce(scenario.policies)
     this.#pipeline = new Pipeline(
       {
@@ -162,6 +168,8 @@ export class InProcessWorld implements World {
         maxTtlSeconds: this.#seconds('cache.maxTtl'),
         minTtlSeconds: this.#seconds('cache.minTtl'),
         maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),
+        prefetch: this.#setting('cache.prefetch') === 'true',
+        rotate: this.#setting('cache.rotate') === 'true',
         nameSeed: NAME_SEED,
       },
     )
@@ -184,7 +192,10 @@ export class InProcessWorld implements World {
       )
     }
     this.#every(ALIVE_MS, () => this.#refreshAlive())
-    this.#every(TICK_MS, () => this.#forwarder.tick(this.clock.nowMs))
+    this.#every(TICK_MS, () => {
+      this.#forwarder.tick(this.clock.nowMs)
+      this.#pipeline.tick(this.clock.nowMs)
+    })
     this.#every(LOOK_MS, () => this.#lookAtKernel())
   }
 

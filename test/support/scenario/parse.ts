@@ -10,13 +10,14 @@
  *       gets      192.0.2.10 ttl 30
  *       kernel    10.0.0.7 -> 192.0.2.10 for 30 s
  *
- * Blanks between words don't matter. `gets` and `flow` are about the question above them and are
- * indented. An unknown word is a fault that names the nearest known one.
+ * Blanks between words don't matter. `gets`, `first` and `flow` are about the question above them
+ * and are indented. An unknown word is a fault that names the nearest known one.
  *
  * WHAT IS THERE, before anything happens
  *     only in process: REASON         real sockets or a real kernel can't do it, or not in 6 s
  *     not yet: REASON                 it must fail, until what it tells is built
  *     setting KEY VALUE               cache.maxTtl 60s · cache.minTtl · cache.maxNegativeTtl ·
+ *                                     cache.serveStale 1h · cache.prefetch true · cache.rotate false ·
  *                                     policy.mode audit · policy.denyResponse nxdomain ·
  *                                     clients.unknown closed
  *     servers A, B [for ZONE, ZONE]   upstreams in order of preference; default: 192.0.2.53 for '.'
@@ -30,7 +31,8 @@
  * WHAT HAPPENS
  *     upstream NAME TYPE RDATA [ttl N] [at SERVER]      default ttl 300; adds to what is there
  *     upstream NAME TYPE nothing [ttl N]                the name exists, has no such record
- *     upstream NAME NXDOMAIN [ttl N]                    as every name that is not mentioned
+ *     upstream NAME NXDOMAIN [ttl N] [minimum N]        as every name that is not mentioned; the SOA
+ *                                                       record's TTL and its MINIMUM
  *     upstream changes to NAME TYPE …                   instead of what was there
  *     server A answers | drops [N] | refuses | says RCODE | answers after N s | answers twice |
  *              truncates [always] | lies about id|question|case [N times] | adds RECORD
@@ -44,6 +46,7 @@
  *     gets nothing | truncation | RCODE | no records | records | ADDRESS or CNAME target, …
  *              [ttl N] [ede N] [name NAME] [within N s]; waits for it
  *     C gets …                        about that client's last question, which need not be the last
+ *     first ADDRESS, …                of several answers to it: each was the first in one of them
  *     flow VERDICT REASON             flow/reason.ts
  *     kernel C -> nothing | A, … for N s       exactly these are granted, for at least so long
  *     C connects to A:PORT[/udp] allowed|denied
@@ -152,7 +155,7 @@ class Reader {
     if (/^[\d.]+s?$/.test(first) && canonicalAddress(first) === null) this.#pass(words)
     else if (canonicalAddress(first) !== null) this.#client(words)
     else {
-      if ((first === 'gets' || first === 'flow') && !isIndented) {
+      if (['gets', 'first', 'flow'].includes(first) && !isIndented) {
         this.#fault(`indent '${first}': it is about the question above`)
       }
       this.#keyword(words.take(), words, line, before)
@@ -194,6 +197,9 @@ class Reader {
         return
       case 'gets':
         this.#push({ kind: 'gets', client: null, expected: readReply(words) })
+        return
+      case 'first':
+        this.#push({ kind: 'first', addresses: words.list(addressOf) })
         return
       case 'flow':
         this.#flow(words)
@@ -283,14 +289,17 @@ class Reader {
     const type = typeText === 'NXDOMAIN' ? typeText : typeText.toUpperCase()
     if (type !== 'NXDOMAIN') parseType(type)
     const rest: string[] = []
-    while (!words.isAtEnd && words.peek() !== 'ttl' && words.peek() !== 'at')
+    while (!words.isAtEnd && !['ttl', 'minimum', 'at'].includes(words.peek())) {
       rest.push(words.take())
+    }
     const ttlSeconds = words.has('ttl') ? words.integer() : DEFAULT_TTL_SECONDS
+    const soaMinimum = words.has('minimum') ? words.integer() : null
     const server = words.has('at') ? addressOf(words.take(), words) : null
     const isNothing = type === 'NXDOMAIN' || (rest.length === 1 && rest[0] === 'nothing')
     const rdata = isNothing ? null : rest.join(' ')
     if (rdata !== null) parseRecord(`${name}. ${ttlSeconds} IN ${type} ${rdata}`)
-    const change = { isReplacing, server, name, ttlSeconds, type, rdata }
+    if (soaMinimum !== null && rdata !== null) words.fault('only what is denied has a minimum')
+    const change = { isReplacing, server, name, ttlSeconds, soaMinimum, type, rdata }
     this.#push({ kind: 'records', change })
   }
 
@@ -404,6 +413,7 @@ const KEYWORDS = [
   'server',
   'kernel',
   'gets',
+  'first',
   'flow',
 ]
 

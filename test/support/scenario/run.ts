@@ -102,6 +102,16 @@ class Run {
         assert.equal(isOpen ? 'allowed' : 'denied', isAllowed ? 'allowed' : 'denied')
         return
       }
+      case 'first': {
+        const first = new Set<string>()
+        for (const exchange of this.#last) {
+          const reply = await world.reply(exchange, REPLY_MS)
+          assert(reply !== null, 'no reply came')
+          first.add(addressesOf(parseMessage(reply.bytes)!)[0] ?? 'none')
+        }
+        assert.deepEqual([...first].toSorted(), step.addresses.toSorted(), 'addresses in front')
+        return
+      }
       case 'flow': {
         for (const exchange of this.#last) {
           const flow = await world.flow(exchange)

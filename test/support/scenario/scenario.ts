@@ -28,6 +28,9 @@ export const SETTING_KEYS = [
   'cache.maxTtl',
   'cache.minTtl',
   'cache.maxNegativeTtl',
+  'cache.serveStale',
+  'cache.prefetch',
+  'cache.rotate',
   'policy.mode',
   'policy.denyResponse',
   'clients.unknown',
@@ -66,6 +69,7 @@ export type StepBody =
   | { readonly kind: 'gets'; readonly client: string | null; readonly expected: ExpectedReply }
   | { readonly kind: 'grants'; readonly expected: ExpectedGrants }
   | { readonly kind: 'connects'; readonly connection: ExpectedConnection }
+  | { readonly kind: 'first'; readonly addresses: readonly string[] }
   | { readonly kind: 'flow'; readonly verdict: Verdict; readonly reason: string }
   | { readonly kind: 'asked'; readonly expected: ExpectedCount }
 
@@ -78,6 +82,8 @@ export interface RecordChange {
   /** Without final dot. */
   readonly name: string
   readonly ttlSeconds: number
+  /** MINIMUM of the SOA record with which a name or record is denied; null: as ttlSeconds. */
+  readonly soaMinimum: number | null
   /** 'NXDOMAIN': there is no such name. */
   readonly type: string
   /** As in a zone file; null: the name exists and has no record of this type. */

@@ -28,10 +28,10 @@ export interface Said {
 /** Records as a zone-file line each, by 'name TYPE' in lower case; and names that don't exist. */
 export class ServerRecords {
   readonly #lines = new Map<string, string[]>()
-  readonly #negative = new Map<string, number>()
+  readonly #negative = new Map<string, Negative>()
   readonly #names = new Set<string>()
 
-  change({ name, type, rdata, ttlSeconds, isReplacing }: RecordChange): void {
+  change({ name, type, rdata, ttlSeconds, soaMinimum, isReplacing }: RecordChange): void {
     const folded = name.toLowerCase()
     const key = `${folded} ${type}`
     if (isReplacing || rdata === null) {
@@ -40,7 +40,7 @@ export class ServerRecords {
       this.#negative.delete(`${folded} NXDOMAIN`)
     }
     if (rdata === null) {
-      this.#negative.set(key, ttlSeconds)
+      this.#negative.set(key, { ttlSeconds, minimum: soaMinimum ?? ttlSeconds })
       if (type !== 'NXDOMAIN') this.#names.add(folded)
       return
     }
@@ -50,7 +50,7 @@ export class ServerRecords {
   }
 
   /** Along CNAME records as far as they lead, each name once. */
-  find(name: string, type: string): { rcode: number; answers: string[]; soaTtl: number | null } {
+  find(name: string, type: string): { rcode: number; answers: string[]; soa: Negative | null } {
     const answers: string[] = []
     const seen = new Set<string>()
     let at = name.toLowerCase().replace(/\.$/, '')
@@ -58,22 +58,28 @@ export class ServerRecords {
       seen.add(at)
       const own = this.#lines.get(`${at} ${type}`)
       if (own !== undefined) {
-        return { rcode: RCODE_NOERROR, answers: [...answers, ...own], soaTtl: null }
+        return { rcode: RCODE_NOERROR, answers: [...answers, ...own], soa: null }
       }
       const alias = this.#lines.get(`${at} ${formatType(TYPE_CNAME)}`)
       if (alias === undefined) {
         const isKnown = this.#names.has(at)
-        const ttl = this.#negative.get(`${at} ${isKnown ? type : 'NXDOMAIN'}`) ?? NEGATIVE_TTL
-        return { rcode: isKnown ? RCODE_NOERROR : RCODE_NXDOMAIN, answers, soaTtl: ttl }
+        const soa = this.#negative.get(`${at} ${isKnown ? type : 'NXDOMAIN'}`) ?? UNKNOWN
+        return { rcode: isKnown ? RCODE_NOERROR : RCODE_NXDOMAIN, answers, soa }
       }
       answers.push(...alias)
       at = alias[0]!.split(' ').at(-1)!.toLowerCase().replace(/\.$/, '')
     }
-    return { rcode: RCODE_NOERROR, answers, soaTtl: null }
+    return { rcode: RCODE_NOERROR, answers, soa: null }
   }
 }
 
-const NEGATIVE_TTL = 300
+/** Of the SOA record with which something is denied. */
+interface Negative {
+  readonly ttlSeconds: number
+  readonly minimum: number
+}
+
+const UNKNOWN: Negative = { ttlSeconds: 300, minimum: 300 }
 
 export class ScriptedServer {
   readonly records: ServerRecords
@@ -142,12 +148,12 @@ export class ScriptedServer {
   #answer(query: Message, flags = 0, added: readonly string[] = []): Uint8Array {
     const question = query.question!
     const name = formatName(question.name)
-    const { rcode, answers, soaTtl } = this.records.find(name, formatType(question.type))
+    const { rcode, answers, soa } = this.records.find(name, formatType(question.type))
     return buildMessage({
       ...head(query, flags),
       rcode,
       answers: [...answers, ...added],
-      authority: soaTtl === null ? [] : [soa(soaTtl)],
+      authority: soa === null ? [] : [soaRecord(soa)],
     })
   }
 
@@ -168,8 +174,8 @@ function head(query: Message, flags: number): Pick<Parts, 'id' | 'flags' | 'ques
 }
 type Parts = Parameters<typeof buildMessage>[0]
 
-function soa(ttl: number): string {
-  return `example.com. ${ttl} IN SOA ns.example.com. hostmaster.example.com. 1 3600 600 86400 ${ttl}`
+function soaRecord({ ttlSeconds, minimum }: Negative): string {
+  return `example.com. ${ttlSeconds} IN SOA ns.example.com. hostmaster.example.com. 1 3600 600 86400 ${minimum}`
 }
 
 /** An answer that would be believed, were it not for one thing. */
