@@ -288,6 +288,7 @@ export class Daemon implements DaemonView {
       driver: new NftablesDriver(),
       intercept,
       listen: listen.addresses,
+      rootServers: () => this.upstreams.rootServers(),
       log: this.log,
       isOwner: () => this.isStructureOwner,
       onGrantsLost: () => this.dataPlane.forgetGrants(),

@@ -10,10 +10,17 @@ import { existsSync } from 'node:fs'
 import type { InterceptConfig } from '../config/load.ts'
 import type { Driver, GrantEntry } from '../datapath/driver.ts'
 import { runToolForOutput } from '../datapath/nftables/tool.ts'
-import { compileMarks, compileRuleset, type Facts, type Ruleset } from '../grant/ruleset.ts'
+import {
+  compileMarks,
+  compileRuleset,
+  type Endpoint,
+  type Facts,
+  type Ruleset,
+} from '../grant/ruleset.ts'
 import type { Log } from '../log.ts'
 import type { Snapshot } from '../policy/snapshot.ts'
 import type { SocketSet } from '../sync/peer.ts'
+import { fallThroughOf } from './endpoints.ts'
 
 /** Places of the processes that write grants; an upgrade may use the third. */
 export const PLACES = { agent: 1, proxy: 2 } as const
@@ -28,6 +35,8 @@ export interface StructureOptions {
   readonly driver: Driver
   readonly intercept: InterceptConfig
   readonly listen: readonly string[]
+  /** Who is asked for names of no other zone, now. */
+  readonly rootServers: () => readonly Endpoint[]
   readonly log: Log
   readonly isOwner: () => boolean
   /** The kernel's grants may be gone. */
@@ -57,6 +66,8 @@ export class Structure {
   #last: Promise<unknown> = Promise.resolve()
   #timer: NodeJS.Timeout | null = null
   #isKeeping = false
+  /** What was said of where our addresses lead without us. */
+  #saidEndpoints = ''
 
   constructor(options: StructureOptions) {
     this.#options = options
@@ -203,6 +214,8 @@ export class Structure {
       rulePriority: intercept.rulePriority,
       listen,
       servers: intercept.servers,
+      isNodeServed: intercept.node,
+      endpoints: this.#endpoints(snapshot),
       sockets: sockets.addresses,
       places: PLACES_KNOWN,
       interfaceOf: await interfacesOf(snapshot, intercept.interfaces),
@@ -210,6 +223,21 @@ export class Structure {
       denyAction: 'drop',
       grantsMax: GRANTS_MAX,
     }
+  }
+
+  #endpoints({ places }: Snapshot): readonly Endpoint[] {
+    const { intercept, listen, rootServers, log } = this.#options
+    const { endpoints, assumed } = fallThroughOf(places, intercept.servers, rootServers(), listen)
+    const said = JSON.stringify([endpoints, assumed])
+    if (said === this.#saidEndpoints) return endpoints
+    this.#saidEndpoints = said
+    const texts = endpoints.map(({ address, port }) => `${address} ${port}`)
+    log.info({ listen, endpoints: texts }, 'while nobody is alive, our addresses lead there')
+    if (assumed.length > 0) {
+      const advice = 'if one is a ClusterIP, give its Service and endpoints in clients.file'
+      log.warn({ servers: assumed }, `no Service is known by these addresses: ${advice}`)
+    }
+    return endpoints
   }
 
   #inTurn<T>(step: () => Promise<T>): Promise<T> {

@@ -89,6 +89,11 @@ const FACTS: Facts = {
   rulePriority: 100,
   listen: ['169.254.20.10'],
   servers: ['10.96.0.10'],
+  isNodeServed: true,
+  endpoints: [
+    { address: '10.0.1.53', port: 53 },
+    { address: '10.0.2.53', port: 53 },
+  ],
   sockets: { v4: '127.78.71.1', v6: 'fd4e:4701::1' },
   places: [1, 2],
   interfaceOf: {},
