@@ -92,7 +92,13 @@ function senders(ruleset: Ruleset): RenderedChain[] {
     name: 'own_node',
     comment: 'processes of the node that ask us; never our own upstream queries',
     hook: '',
-    rules: [isMark(ruleset, marks.own, ...ownersOf(ruleset)) + ' return', 'goto ungoverned'],
+    rules: [
+      isMark(ruleset, marks.own, ...ownersOf(ruleset)) + ' return',
+      'jump ungoverned',
+      // Somebody was alive a moment ago, and has no socket any more. The next try goes elsewhere; a
+      // refusal would be final.
+      isMark(ruleset, marks.node) + ' counter drop',
+    ],
   }
   return [
     ...(isOwnNodeServed(ruleset) ? [ownNode] : []),

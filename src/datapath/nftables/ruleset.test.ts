@@ -125,7 +125,7 @@ test('audit, reject and closed strangers change verdicts, not structure of sets'
   )
   assert.deepEqual(
     ending.map(({ name }) => name).filter((name) => name !== 'governed_dns'),
-    ['swallow', 'orphans', 'write', 'refresh'],
+    ['swallow', 'own_node', 'orphans', 'write', 'refresh'],
   )
   assert.ok(!rules(audited).some((rule) => rule.endsWith(' governed_dns')), 'nobody goes there')
   assert.ok(rules(enforced).includes('counter reject with icmpx admin-prohibited'))
