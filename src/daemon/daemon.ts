@@ -332,7 +332,8 @@ export class Daemon implements DaemonView {
 
   /** Refuses to pretend: where clients can't be governed, the process says why and ends. */
   async #probeDatapath(): Promise<void> {
-    const { decision, findings, isUsable } = await probeNftables()
+    const { mask, intercepted: value } = marksOf(this.config.intercept!)
+    const { decision, findings, isUsable } = await probeNftables({ value, mask })
     this.log.info({}, decision)
     for (const { code, isBlocking, text } of findings) {
       this.log.warn({ code, blocking: isBlocking }, text)

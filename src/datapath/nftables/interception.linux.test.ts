@@ -4,6 +4,7 @@ import type { Facts } from '../../grant/ruleset.ts'
 import { parseAddress } from '../../identity/address.ts'
 import { ALICE, BYSTANDER, rulesetOf, type RulesetVariant } from '../conformance.ts'
 import { NftablesDriver } from './driver.ts'
+import { findInputDrops } from './firewall.ts'
 import { OwnSockets } from '../../../test/support/datapath/own-sockets.ts'
 import {
   DNS_SERVER,
@@ -17,6 +18,7 @@ import {
   ownAddress,
   startProbers,
 } from '../../../test/support/datapath/world.ts'
+import { DEFAULT_TOOLS } from './tool.ts'
 import { PacketGrantWriter } from './writer.ts'
 
 const SERVICE = '10.96.0.10'
@@ -426,6 +428,30 @@ if (inNode(import.meta.url, 120_000)) {
       ),
     ]
     assert.equal(counts.length, 2)
+  })
+
+  test('a host firewall that drops what we intercept is found, and the advice helps', async () => {
+    await using node = await Node.start()
+    feedNode(
+      `table inet firewall {
+        chain input { type filter hook input priority filter; policy drop;
+          ct state established,related accept
+          iifname "lo" accept
+        }
+      }`,
+      'nft',
+      '-f',
+      '-',
+    )
+    const question = { address: ELSEWHERE.v4, source: ALICE.v4 }
+    assert.equal(await ask(alice, question), null)
+    const { mask, intercepted: value } = node.ruleset.marks
+    const [drop] = await findInputDrops(DEFAULT_TOOLS, { value, mask })
+    assert.equal(drop?.where, 'chain inet firewall input (policy drop)')
+    const [program = '', ...words] = drop.cure.split(' ')
+    onNode(program, ...words)
+    assert.equal(await ask(alice, question), 'us:q')
+    assert.deepEqual(await findInputDrops(DEFAULT_TOOLS, { value, mask }), [])
   })
 
   test('an address that was on the node before us is there after us', async () => {
