@@ -259,24 +259,32 @@ if (inNode(import.meta.url, 120_000)) {
   })
 
   test('a TCP connection is reset when its owner is dead, and only then', async () => {
-    await using node = await Node.start()
-    const address = ELSEWHERE.v4
+    addService()
+    await using own = new NodeProcess()
     const waitMs = 400
-    assert.equal(await alice.do({ do: 'hold', name: 'c', address, port: 53, waitMs }), 'open')
-    assert.equal(await alice.do({ do: 'say', name: 'c', data: 'one', waitMs }), 'us:one')
-    await new Promise((resolve) => setTimeout(resolve, 300))
-    assert.equal(await alice.do({ do: 'say', name: 'c', data: 'two', waitMs }), 'us:two')
-    // Hung: its sockets are still there, nobody reads. Another process lives.
-    node.sockets.isAnswering = false
-    node.die()
-    const other = new PacketGrantWriter({ mark: node.ruleset.marks.write, place: 2, capacity: 8 })
-    const timer = setInterval(() => other.refreshAlive(), 50)
-    try {
-      await new Promise((resolve) => setTimeout(resolve, 200))
-      assert.equal(await alice.do({ do: 'say', name: 'c', data: 'three', waitMs }), 'reset')
-    } finally {
-      clearInterval(timer)
-      other[Symbol.dispose]()
+    for (const { who, address } of [
+      { who: alice, address: ELSEWHERE.v4 },
+      { who: own, address: SERVICE },
+      { who: own, address: OwnAddress.TEXT },
+    ]) {
+      await using node = await Node.start()
+      assert.equal(await who.do({ do: 'hold', name: address, address, port: 53, waitMs }), 'open')
+      const say = (data: string) => who.do({ do: 'say', name: address, data, waitMs })
+      assert.equal(await say('one'), 'us:one')
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      assert.equal(await say('two'), 'us:two')
+      // Hung: its sockets are still there, nobody reads. Another process lives.
+      node.sockets.isAnswering = false
+      node.die()
+      const other = new PacketGrantWriter({ mark: node.ruleset.marks.write, place: 2, capacity: 8 })
+      const timer = setInterval(() => other.refreshAlive(), 50)
+      try {
+        await new Promise((resolve) => setTimeout(resolve, 200))
+        assert.equal(await say('three'), 'reset', address)
+      } finally {
+        clearInterval(timer)
+        other[Symbol.dispose]()
+      }
     }
   })
 
@@ -301,6 +309,16 @@ if (inNode(import.meta.url, 120_000)) {
       return replies
     }
     assert.deepEqual(await asked({ unknown: 'closed' }), ['node:q', 'node:q'])
+    // On an address that is only ours the endpoints of the server that we stand in for answer.
+    onNode('ip', ...ownAddress('del', OwnAddress.TEXT))
+    {
+      const endpoints = [{ address: DNS_SERVER.v4, port: 53 }]
+      await using _node = await Node.start({ unknown: 'closed' }, { endpoints })
+      for (const protocol of ['udp', 'tcp'] as const) {
+        assert.equal(await ask(here.own, { protocol, address: OwnAddress.TEXT }), 'net:q')
+      }
+    }
+    onNode('ip', ...ownAddress('add', OwnAddress.TEXT))
     // Audit refuses nobody.
     assert.deepEqual(await asked({ unknown: 'closed', mode: 'audit' }), ['us:q', 'us:q'])
     assert.deepEqual(await asked({ unknown: 'open' }), ['us:q', 'us:q'])
@@ -365,6 +383,7 @@ if (inNode(import.meta.url, 120_000)) {
         '-f',
         '-',
       )
+      node.writer.refreshAlive() // nft held up its timer
       for (const address of [SERVICE, SERVICE_V6]) {
         for (const protocol of ['udp', 'tcp'] as const) {
           assert.equal(await ask(own, { address, protocol }), 'net:q')
@@ -481,9 +500,10 @@ if (inNode(import.meta.url, 120_000)) {
       for (const key of keys) feedNode(`${value}`, 'tee', `/proc/sys/net/ipv4/conf/${key}`)
     }
     await using own = new NodeProcess()
-    await using _node = await Node.start()
+    await using node = await Node.start()
     try {
       set(1)
+      node.writer.refreshAlive() // programs that ran meanwhile held up its timer
       for (const protocol of ['udp', 'tcp'] as const) {
         assert.equal(await ask(own, { protocol, address: SERVICE }), 'us:q')
         assert.equal(await ask(own, { protocol, address: OwnAddress.TEXT }), 'us:q')
