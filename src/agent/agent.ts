@@ -89,7 +89,7 @@ class Agent {
     const compiled = compileSnapshot({
       inventory: input.inventory,
       policies: input.policies,
-      nodeAddresses: nodeAddresses(),
+      nodeAddresses: nodeAddresses(config),
       formerPortSets: [...this.#portSets.values()],
       revision: former?.revision ?? 0,
       mode: config.policy?.mode ?? 'enforce',
@@ -129,8 +129,10 @@ class Agent {
 }
 
 /** Addresses of this node: no part of the world that a policy can open. */
-function nodeAddresses(): string[] {
-  return Object.values(networkInterfaces())
+function nodeAddresses({ listen }: Config): string[] {
+  const present = Object.values(networkInterfaces())
     .flatMap((addresses) => addresses ?? [])
     .flatMap(({ address }) => canonicalAddress(address.replace(/%.*$/, '')) ?? [])
+  // By a route, so no interface need say it.
+  return [...present, ...listen.addresses]
 }

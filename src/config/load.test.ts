@@ -81,6 +81,7 @@ intercept:
   mark: 0x00f00000/0x00f00000
   routingTable: 300
   rulePriority: 7
+  node: false
   servers: [10.96.0.10]
 upstreams:
   - zones: [Cluster.Local., in-addr.arpa]
@@ -102,6 +103,7 @@ clients: {file: clients.yaml, unknown: closed}
     mark: { value: 0xf00000, mask: 0xf00000 },
     routingTable: 300,
     rulePriority: 7,
+    node: false,
     servers: ['10.96.0.10'],
   })
   assert.deepEqual(config.upstreams, [
@@ -155,6 +157,7 @@ test('a mask alone turns interception on, with the defaults of the reference', (
     mark: { value: 0x4e470000, mask: 0xffff0000 },
     routingTable: 20551,
     rulePriority: 100,
+    node: true,
     servers: [],
   })
 })

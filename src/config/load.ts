@@ -36,6 +36,8 @@ export interface InterceptConfig {
   readonly rulePriority: number
   /** Addresses, canonical. */
   readonly servers: readonly string[]
+  /** Whether processes of the node itself are among those who are intercepted. */
+  readonly node: boolean
 }
 
 export interface UpstreamConfig {

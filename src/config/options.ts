@@ -40,7 +40,7 @@ export const OPTIONS: readonly Option[] = [
     isList: true,
     min: 1,
     max: LIST_MAX,
-    why: 'Where DNS is served. With intercept no interface needs to have the address: pods reach it all the same. Without, the node must have it.',
+    why: "Where DNS is served. With intercept no interface needs to have the address: a route makes it the node's. Without, the node must have it.",
   },
   {
     key: 'listen.port',
@@ -85,6 +85,12 @@ export const OPTIONS: readonly Option[] = [
     default: [],
     max: LIST_MAX,
     why: 'DNS servers that Namegate stands in for beside listen.addresses. Of ungoverned clients only DNS to these is intercepted; of governed clients, DNS to any server.',
+  },
+  {
+    key: 'intercept.node',
+    kind: 'boolean',
+    default: true,
+    why: "Whether processes of the node itself, pods on its network among them, that ask intercept.servers ask us: true, because they are as far from the cluster's DNS as pods are, and reach it by themselves while nobody of us is alive. At listen.addresses they are answered either way. With clients.unknown: closed neither is intercepted.",
   },
   {
     key: 'upstreams[].zones',

@@ -295,6 +295,7 @@ export class Daemon implements DaemonView {
       driver: new NftablesDriver(),
       intercept,
       listen: listen.addresses,
+      rootServers: () => this.upstreams.rootServers(),
       log: this.log,
       isOwner: () => this.isStructureOwner,
       onGrantsLost: () => this.dataPlane.forgetGrants(),
@@ -338,7 +339,8 @@ export class Daemon implements DaemonView {
 
   /** Refuses to pretend: where clients can't be governed, the process says why and ends. */
   async #probeDatapath(): Promise<void> {
-    const { decision, findings, isUsable } = await probeNftables()
+    const { mask, intercepted: value } = marksOf(this.config.intercept!)
+    const { decision, findings, isUsable } = await probeNftables({ value, mask })
     this.log.info({}, decision)
     for (const { code, isBlocking, text } of findings) {
       this.log.warn({ code, blocking: isBlocking }, text)

@@ -10,11 +10,18 @@ import { existsSync } from 'node:fs'
 import type { InterceptConfig } from '../config/load.ts'
 import type { Driver, GrantEntry } from '../datapath/driver.ts'
 import { runToolForOutput } from '../datapath/nftables/tool.ts'
-import { compileMarks, compileRuleset, type Facts, type Ruleset } from '../grant/ruleset.ts'
+import {
+  compileMarks,
+  compileRuleset,
+  type Endpoint,
+  type Facts,
+  type Ruleset,
+} from '../grant/ruleset.ts'
 import { NetworkChanges } from '../linux/network-changes.ts'
 import type { Log } from '../log.ts'
 import type { Snapshot } from '../policy/snapshot.ts'
 import type { SocketSet } from '../sync/peer.ts'
+import { fallThroughOf } from './endpoints.ts'
 
 /** Places of the processes that write grants; an upgrade may use the third. */
 export const PLACES = { agent: 1, proxy: 2 } as const
@@ -29,6 +36,8 @@ export interface StructureOptions {
   readonly driver: Driver
   readonly intercept: InterceptConfig
   readonly listen: readonly string[]
+  /** Who is asked for names of no other zone, now. */
+  readonly rootServers: () => readonly Endpoint[]
   readonly log: Log
   readonly isOwner: () => boolean
   /** The kernel's grants may be gone. */
@@ -66,6 +75,8 @@ export class Structure {
   #last: Promise<unknown> = Promise.resolve()
   #timer: NodeJS.Timeout | null = null
   #isKeeping = false
+  /** What was said of where our addresses lead without us. */
+  #saidEndpoints = ''
 
   constructor(options: StructureOptions) {
     this.#options = options
@@ -186,10 +197,12 @@ export class Structure {
   /** The same object as long as nothing has changed: the driver knows it again. */
   async #compile(): Promise<Ruleset> {
     const wanted = this.#wanted!
-    const hasChanged = this.#changes.take()
+    const former = this.#saidEndpoints
+    const endpoints = this.#endpoints(wanted.snapshot)
+    const hasChanged = this.#changes.take() || former !== this.#saidEndpoints
     if (this.#ruleset !== null && this.#compiled === wanted && !hasChanged) return this.#ruleset
     this.#compiled = null
-    this.#ruleset = compileRuleset(wanted.snapshot, await this.#facts(wanted))
+    this.#ruleset = compileRuleset(wanted.snapshot, await this.#facts(wanted, endpoints))
     this.#compiled = wanted
     return this.#ruleset
   }
@@ -209,7 +222,7 @@ export class Structure {
     this.#detail = error.message
   }
 
-  async #facts(wanted: Wanted): Promise<Facts> {
+  async #facts(wanted: Wanted, endpoints: readonly Endpoint[]): Promise<Facts> {
     const { intercept, listen } = this.#options
     const { snapshot, sockets } = wanted
     return {
@@ -219,6 +232,8 @@ export class Structure {
       rulePriority: intercept.rulePriority,
       listen,
       servers: intercept.servers,
+      isNodeServed: intercept.node,
+      endpoints,
       sockets: sockets.addresses,
       places: PLACES_KNOWN,
       interfaceOf: await interfacesOf(snapshot, intercept.interfaces),
@@ -226,6 +241,21 @@ export class Structure {
       denyAction: 'drop',
       grantsMax: GRANTS_MAX,
     }
+  }
+
+  #endpoints({ places }: Snapshot): readonly Endpoint[] {
+    const { intercept, listen, rootServers, log } = this.#options
+    const { endpoints, assumed } = fallThroughOf(places, intercept.servers, rootServers(), listen)
+    const said = JSON.stringify([endpoints, assumed])
+    if (said === this.#saidEndpoints) return endpoints
+    this.#saidEndpoints = said
+    const texts = endpoints.map(({ address, port }) => `${address} ${port}`)
+    log.info({ listen, endpoints: texts }, 'while nobody is alive, our addresses lead there')
+    if (assumed.length > 0) {
+      const advice = 'if one is a ClusterIP, give its Service and endpoints in clients.file'
+      log.warn({ servers: assumed }, `no Service is known by these addresses: ${advice}`)
+    }
+    return endpoints
   }
 
   #inTurn<T>(step: () => Promise<T>): Promise<T> {

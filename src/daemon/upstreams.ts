@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import type { Config, UpstreamConfig } from '../config/load.ts'
-import { parseAddress } from '../identity/address.ts'
+import { formatAddress, parseAddress } from '../identity/address.ts'
 import type { Log } from '../log.ts'
 import { parseResolvConf } from '../upstream/resolv-conf.ts'
 import { type Endpoint, type Server, SERVERS_MAX } from '../upstream/routes.ts'
@@ -38,6 +38,15 @@ export class UpstreamSource {
         ...(intercept?.servers ?? []).map((address) => endpoint(address, DNS_PORT)),
       ],
     }
+  }
+
+  /** Who is asked for names of no other zone. */
+  rootServers(): { address: string; port: number }[] {
+    const root = this.#config.upstreams.find(({ zones }) => zones.includes('.'))
+    if (root === undefined) return []
+    return this.#servers(root).map(({ family, address, port }) => {
+      return { address: formatAddress(address, 0, family), port }
+    })
   }
 
   /** Another configuration holds from now on. */

@@ -11,6 +11,8 @@ const FACTS: Facts = {
   rulePriority: 100,
   listen: ['169.254.20.10'],
   servers: ['10.96.0.10', '2001:db8::0:53'],
+  isNodeServed: true,
+  endpoints: [],
   sockets: { v4: '127.78.71.1', v6: null },
   places: [2, 1],
   interfaceOf: { '10.0.0.7': 'veth7', '10.0.0.8': 'veth8' },

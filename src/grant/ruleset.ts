@@ -39,6 +39,9 @@ export const DNS_PORT = 53
 /** Each process of this node that can write grants has a place. An upgrade needs a third one. */
 export const PLACES_MAX = 8
 
+/** Servers that share the questions of a node without us; each is a rule. */
+const ENDPOINTS_MAX = 64
+
 /** What the main thread knows about this node, plain data. */
 export interface Facts {
   /** 'veth*', 'eth0': where clients without an entry of their own come in; a final * is any end. */
@@ -53,6 +56,10 @@ export interface Facts {
   readonly listen: readonly string[]
   /** Servers whose place we take for ungoverned clients. */
   readonly servers: readonly string[]
+  /** Whether processes of the node itself that ask `servers` ask us. At `listen` they always do. */
+  readonly isNodeServed: boolean
+  /** Where questions to `listen` go while nobody of us is alive: real servers, no ClusterIPs. */
+  readonly endpoints: readonly Endpoint[]
   /**
    * Where the sockets are bound that both processes hold, at DNS_PORT: an address of ours that need
    * not exist on the node. A new generation of sockets has another address. null: that family is
@@ -73,6 +80,13 @@ export interface Facts {
   readonly grantsMax: number
 }
 
+/** Where a DNS server listens. */
+export interface Endpoint {
+  /** Canonical text. */
+  readonly address: string
+  readonly port: number
+}
+
 export interface Ruleset {
   readonly layout: typeof RULESET_LAYOUT
   readonly mode: 'enforce' | 'audit'
@@ -85,6 +99,11 @@ export interface Ruleset {
   readonly sockets: Facts['sockets']
   /** Ours and those whose place we take. Canonical, sorted. */
   readonly servers: readonly string[]
+  /** Those of `servers` that are ours: this node has them, whatever its interfaces say. */
+  readonly listen: readonly string[]
+  readonly isNodeServed: boolean
+  /** Of both families, in the order given, at most ENDPOINTS_MAX. */
+  readonly endpoints: readonly Endpoint[]
   readonly places: readonly number[]
   readonly nflogGroups: readonly number[]
   readonly grantsMax: number
@@ -114,6 +133,8 @@ export interface Marks {
   readonly seen: number
   /** By place: accepted TCP connections of that process. Index 0 is unused. */
   readonly owners: readonly number[]
+  /** DNS of the node's own processes on its way to our sockets. */
+  readonly node: number
 }
 
 export interface PlacedClient {
@@ -177,7 +198,10 @@ export function compileRuleset(snapshot: Snapshot, facts: Facts): Ruleset {
     routingTable: facts.routingTable,
     rulePriority: facts.rulePriority,
     sockets: facts.sockets,
-    servers: compileServers(facts),
+    servers: canonicalList([...facts.listen, ...facts.servers]),
+    listen: canonicalList(facts.listen),
+    isNodeServed: facts.isNodeServed,
+    endpoints: facts.endpoints.slice(0, ENDPOINTS_MAX),
     places: facts.places.toSorted((a, b) => a - b),
     nflogGroups: facts.nflogGroups.toSorted((a, b) => a - b),
     grantsMax: facts.grantsMax,
@@ -192,13 +216,13 @@ export function compileRuleset(snapshot: Snapshot, facts: Facts): Ruleset {
 
 /**
  * The values of each purpose. They follow the configured one and wrap around within the mask, past
- * 0, which stands for "not ours": 4 bits hold 15 values, and 4 + PLACES_MAX are needed.
+ * 0, which stands for "not ours": 4 bits hold 15 values, and 5 + PLACES_MAX are needed.
  */
 export function compileMarks(mark: Facts['mark']): Marks {
   const bits: number[] = []
   for (let bit = 0; bit < 32; bit++) if ((mark.mask >>> bit) & 1) bits.push(2 ** bit)
   const values = 2 ** bits.length - 1
-  assert(values >= 4 + PLACES_MAX, 'a mark mask has at least 4 bits')
+  assert(values >= 5 + PLACES_MAX, 'a mark mask has at least 4 bits')
   let first = 0
   for (const [index, bit] of bits.entries()) if ((mark.value & bit) !== 0) first += 2 ** index
   assert(first > 0, 'a mark value has a bit inside its mask')
@@ -220,16 +244,18 @@ export function compileMarks(mark: Facts['mark']): Marks {
     write: value(2),
     seen: value(3),
     owners,
+    node: value(4 + PLACES_MAX),
   }
 }
 
-function compileServers(facts: Facts): string[] {
-  const servers = [...facts.listen, ...facts.servers].map((text) => {
+/** Distinct, sorted. */
+function canonicalList(texts: readonly string[]): string[] {
+  const addresses = texts.map((text) => {
     const address = canonicalAddress(text)
     assert(address !== null, 'a server is an address')
     return address
   })
-  return [...new Set(servers)].toSorted(compareText)
+  return [...new Set(addresses)].toSorted(compareText)
 }
 
 /**

@@ -287,7 +287,15 @@ test('Services and pods of other nodes are known by their addresses, and are no 
   assert.deepEqual(snapshot.places, [
     { namespace, name: 'coredns-0', addresses: ['10.0.0.53'] },
     { namespace, name: 'coredns-1', addresses: ['10.0.0.54'] },
-    { namespace, name: 'kube-dns', addresses: ['10.96.0.10', '2001:db8:96::a'] },
+    {
+      namespace,
+      name: 'kube-dns',
+      addresses: ['10.96.0.10', '2001:db8:96::a'],
+      dns: [
+        { address: '10.0.0.53', port: 53 },
+        { address: '10.0.0.54', port: 53 },
+      ],
+    },
   ])
   assert.deepEqual(compile({ clients: CLIENTS }).places, [])
 })

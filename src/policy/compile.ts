@@ -17,7 +17,7 @@ import { compileRule, type Fragment, type NameFragment, type World } from './com
 import { contentId } from './content-hash.ts'
 import { ALL_PORTS, compareText, numberPortSets } from './port-set.ts'
 import type { PolicyDocument, PolicyRule, UnresolvedPort } from './rule.ts'
-import { listFrontends } from './services.ts'
+import { type Frontend, listFrontends } from './services.ts'
 import {
   type ClientEntry,
   type KnownPlace,
@@ -29,6 +29,7 @@ import {
   type Snapshot,
   type Subject,
 } from './snapshot.ts'
+import { DNS_PORT } from './stand-ins.ts'
 
 const SUBJECT_ID_DIGITS = 12
 const EVERYWHERE = ['0.0.0.0/0', '::/0']
@@ -66,7 +67,7 @@ export function compileSnapshot(input: CompileInput): Snapshot {
     denyResponse: input.denyResponse,
     unknown: input.unknown,
     clients,
-    places: listPlaces(input.inventory),
+    places: listPlaces(world),
     subjects,
     portSets: [...portSets.values()]
       .filter(({ number }) => used.has(number))
@@ -271,14 +272,15 @@ function clientEntry(endpoint: Endpoint, subject: number): ClientEntry {
   }
 }
 
-function listPlaces({ services, endpoints }: Inventory): KnownPlace[] {
-  const pods = endpoints.filter(({ isClient }) => !isClient)
-  return [...services, ...pods]
+function listPlaces({ inventory, frontends }: World): KnownPlace[] {
+  const pods = inventory.endpoints.filter(({ isClient }) => !isClient)
+  return [...inventory.services, ...pods]
     .filter(({ addresses }) => addresses.length > 0)
     .map(({ namespace, name, addresses }) => ({
       namespace,
       name,
       addresses: addresses.toSorted(compareText),
+      ...dnsOf(frontends.filter((frontend) => frontend.addresses === addresses)),
     }))
     .toSorted(
       (a, b) =>
@@ -287,6 +289,14 @@ function listPlaces({ services, endpoints }: Inventory): KnownPlace[] {
         // A Service and a pod may have the same name.
         compareText(a.addresses[0]!, b.addresses[0]!),
     )
+}
+
+function dnsOf(frontends: readonly Frontend[]): Pick<KnownPlace, 'dns'> {
+  const dns = frontends
+    .filter(({ port, protocol }) => port === DNS_PORT && protocol === 'udp')
+    .flatMap(({ backends }) => backends)
+    .toSorted((a, b) => compareText(a.address, b.address) || a.port - b.port)
+  return dns.length === 0 ? {} : { dns }
 }
 
 function policyEntry({ document, faults }: CompiledPolicy, clientCount: number): PolicyEntry {

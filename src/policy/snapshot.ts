@@ -51,6 +51,8 @@ export interface KnownPlace {
   readonly name: string
   /** Canonical text, sorted. At least one. */
   readonly addresses: readonly string[]
+  /** Of a Service with port 53 over UDP: who answers there, as far as known. Absent: nobody does. */
+  readonly dns?: readonly { readonly address: string; readonly port: number }[]
 }
 
 export interface Subject {

@@ -27,6 +27,7 @@ intercept:
   routingTable: 20551
   rulePriority: 100
   servers: [10.96.0.10]
+  node: true
 upstreams:
   - zones: [cluster.local, in-addr.arpa, ip6.arpa]
     servers: [10.96.0.10]

@@ -17,7 +17,7 @@ import { askOne } from '../../src/ctl/client.ts'
 import type { StatusReport } from '../../src/observe/status.ts'
 import type { SlowOptions } from './e2e-slow.ts'
 import { type Finished, type RunningProcess, sleep, until } from './process.ts'
-import { type PodLabel, type Role, World } from './world.ts'
+import { type Place, type PodLabel, type Role, World } from './world.ts'
 
 export const ROLES = ['agent', 'proxy'] as const
 
@@ -150,8 +150,8 @@ export class E2eNode implements AsyncDisposable {
   }
 
   /** The answer's addresses, as `dig +short` prints them; nothing when there is none. */
-  async lookUp(pod: PodLabel, ...words: string[]): Promise<readonly string[]> {
-    const { code, stdout } = await this.world.run([`./${pod}`, 'dig', '+short', ...words])
+  async lookUp(place: Place, ...words: string[]): Promise<readonly string[]> {
+    const { code, stdout } = await this.world.run([`./${place}`, 'dig', '+short', ...words])
     return code === 0 ? stdout.trim().split('\n').filter(Boolean) : []
   }
 

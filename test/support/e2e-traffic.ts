@@ -10,7 +10,7 @@ import { CLOSED, type E2eNode, FRESH_DOMAIN, KNOWN_NAMES, monotonicMs } from './
 import type { KeptOptions } from './e2e-kept.ts'
 import type { LoadOptions } from './e2e-load.ts'
 import { type ProcessOptions, type RunningProcess, sleep, start, until } from './process.ts'
-import { CLUSTER_DNS, type PodLabel } from './world.ts'
+import { CLUSTER_DNS, type Place } from './world.ts'
 
 /** How long the program waits for an answer, and until its lines are printed, and read here. */
 const SETTLED_MS = 1200 + 10 + 50 + 2000
@@ -70,9 +70,9 @@ export class Traffic implements AsyncDisposable {
   /** All that began before this has ended, and stands in the lines. */
   #endedMs = 0
 
-  /** In a pod, of the node's DNS. Resolves when it asks. */
-  static start(node: E2eNode, pod: PodLabel, options: Partial<LoadOptions> = {}): Promise<Traffic> {
-    const { processOptions } = node.world.namespace(pod)
+  /** In a pod or on the node, of the node's DNS. Resolves when it asks. */
+  static start(node: E2eNode, place: Place, options: Partial<LoadOptions> = {}): Promise<Traffic> {
+    const { processOptions } = node.world.namespace(place)
     return Traffic.of({ ...DEFAULTS, ...options }, processOptions)
   }
 

@@ -21,6 +21,8 @@ const FACTS: Facts = {
   rulePriority: 100,
   listen: ['169.254.20.10'],
   servers: ['10.96.0.10'],
+  isNodeServed: true,
+  endpoints: [],
   sockets: { v4: '127.78.71.1', v6: null },
   places: [1, 2],
   interfaceOf: Object.fromEntries(

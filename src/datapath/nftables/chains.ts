@@ -4,7 +4,7 @@
  *     filter-10  input       what is meant for the node itself   ┐ revoked? established?
  *     filter-10  forward     what goes through the node          ┘ else the client's own chain
  *
- * The other hooks are in interception.ts. ruleset.ts calls `renderChains`. What must stay true is
+ * The other hooks are in interception.ts and own-node.ts. ruleset.ts calls `renderChains`. What must stay true is
  * said at each chain; throughout:
  * - Marks are compared and set under the mask; the other bits are other people's.
  * - Only `drop` is final: an accept of ours leaves every other table its say.
@@ -21,11 +21,13 @@ import type { PortRange } from '../../policy/snapshot.ts'
 import { type Denial, type DenialReason, formatDenial } from '../denial.ts'
 import { interceptionChains } from './interception.ts'
 import { grantSetName, portsText, quoted, rangeText } from './names.ts'
+import { ownNodeChains } from './own-node.ts'
 import { FAMILIES, NEIGHBOURS, type RenderedChain, isMark, linkRules } from './rules.ts'
 
 export function renderChains(ruleset: Ruleset): RenderedChain[] {
   return [
     ...interceptionChains(ruleset),
+    ...ownNodeChains(ruleset),
     ...hooks(ruleset),
     ...judgement(ruleset),
     ...ruleset.subjects.flatMap((subject) => subjectChains(ruleset, subject)),

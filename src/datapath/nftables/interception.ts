@@ -6,12 +6,13 @@
  *     raw + 10   prerouting  who sent this? DNS → our sockets; strangers on a client's link → drop
  *     raw        output      packets that write grants; replies of our sockets
  *
- * chains.ts puts them into the table.
+ * chains.ts puts them into the table. What the node itself asks comes here through own-node.ts.
  */
 import { DNS_PORT, type Ruleset } from '../../grant/ruleset.ts'
 import { TIMEOUT_CLASS_SECONDS } from '../../grant/timeout-class.ts'
 import { ALIVE_MS } from '../driver.ts'
 import { ALIVE_PORT, grantSetName, quoted } from './names.ts'
+import { isOwnNodeServed } from './own-node.ts'
 import {
   DNS,
   FAMILIES,
@@ -84,22 +85,20 @@ function prerouting(ruleset: Ruleset): RenderedChain {
   }
 }
 
-/**
- * The node's own processes are no known client. Where those are refused, what they ask is left
- * alone and reaches what it would reach without us: the worker can't tell them from a stranger.
- */
-function isOwnNodeServed(ruleset: Ruleset): boolean {
-  return ruleset.unknown === 'open' || ruleset.mode === 'audit'
-}
-
 /** By who sent it. */
 function senders(ruleset: Ruleset): RenderedChain[] {
   const { marks } = ruleset
   const ownNode: RenderedChain = {
     name: 'own_node',
-    comment: 'processes of the node that ask our addresses; never our own upstream queries',
+    comment: 'processes of the node that ask us; never our own upstream queries',
     hook: '',
-    rules: [isMark(ruleset, marks.own, ...ownersOf(ruleset)) + ' return', 'goto ungoverned'],
+    rules: [
+      isMark(ruleset, marks.own, ...ownersOf(ruleset)) + ' return',
+      'jump ungoverned',
+      // Somebody was alive a moment ago, and has no socket any more. The next try goes elsewhere; a
+      // refusal would be final.
+      isMark(ruleset, marks.node) + ' counter drop',
+    ],
   }
   return [
     ...(isOwnNodeServed(ruleset) ? [ownNode] : []),

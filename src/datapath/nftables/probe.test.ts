@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { type ProbeSources, probeNftables } from './probe.ts'
 import { DEFAULT_TOOLS } from './tool.ts'
 
+const MARK = { value: 0x4e470000, mask: 0xffff0000 }
 const ALL = 'CapEff:\t000001ffffffffff\n'
 
 function sources(
@@ -22,7 +23,7 @@ function sources(
 }
 
 test('a machine that can do everything says so in one line', async () => {
-  assert.deepEqual(await probeNftables(sources({ '/proc/self/status': ALL })), {
+  assert.deepEqual(await probeNftables(MARK, sources({ '/proc/self/status': ALL })), {
     isUsable: true,
     decision: 'datapath: [nft=1.0.6 ip=6.1.0 cap=net_admin,net_raw guard=xfrm ret=nftables]',
     findings: [],
@@ -31,7 +32,7 @@ test('a machine that can do everything says so in one line', async () => {
 
 test('a missing capability is named', async () => {
   const status = 'CapEff:\t0000000000001000\n'
-  const probe = await probeNftables(sources({ '/proc/self/status': status }))
+  const probe = await probeNftables(MARK, sources({ '/proc/self/status': status }))
   assert.equal(probe.isUsable, false)
   assert.match(probe.decision, /cap=net_admin .*ret=none\]$/)
   assert.match(probe.findings[0]!.text, /needs CAP_NET_ADMIN and CAP_NET_RAW, has only net_admin/)
@@ -40,12 +41,27 @@ test('a missing capability is named', async () => {
 test('a missing tool is named', async () => {
   const base = sources({ '/proc/self/status': ALL })
   const tools = { ...base.tools, nft: ['/nonexistent/nft'] }
-  const probe = await probeNftables({ ...base, tools })
+  const probe = await probeNftables(MARK, { ...base, tools })
   assert.equal(probe.decision.includes('nft=no'), true)
   assert.deepEqual(
     probe.findings.map(({ code }) => code),
     ['no-nft'],
   )
+})
+
+test('src_valid_mark is told, with what keeps interception alive', async () => {
+  const files = {
+    '/proc/self/status': ALL,
+    '/proc/sys/net/ipv4/conf/wg0/src_valid_mark': '1\n',
+    '/proc/sys/net/ipv4/conf/eth0/src_valid_mark': '0\n',
+  }
+  const folders = { '/proc/sys/net/ipv4/conf': ['default', 'eth0', 'wg0'] }
+  const { findings } = await probeNftables(MARK, sources(files, folders))
+  assert.deepEqual(
+    findings.map(({ code, isBlocking }) => [code, isBlocking]),
+    [['src-valid-mark', false]],
+  )
+  assert.match(findings[0]!.text, /\(wg0: /)
 })
 
 test('bridges that pass iptables, IPVS and Cilium are found', async () => {
@@ -58,7 +74,7 @@ test('bridges that pass iptables, IPVS and Cilium are found', async () => {
     '/sys/class/net': ['lo', 'cni0', 'eth0', 'cilium_host'],
     '/sys/class/net/cni0/bridge': ['bridge_id'],
   }
-  const probe = await probeNftables(sources(files, folders))
+  const probe = await probeNftables(MARK, sources(files, folders))
   assert.deepEqual(
     probe.findings.map(({ code, isBlocking }) => [code, isBlocking]),
     [

@@ -9,6 +9,7 @@
  * Source of each finding: it was tried, see the comments.
  */
 import { readFileSync, readdirSync } from 'node:fs'
+import { type InputDrop, type InterceptedMark, findInputDrops } from './firewall.ts'
 import { DEFAULT_TOOLS, type Tools, runTool } from './tool.ts'
 
 export interface NftablesProbe {
@@ -56,7 +57,11 @@ export const MACHINE: ProbeSources = {
 const CAP_NET_ADMIN = 12
 const CAP_NET_RAW = 13
 
-export async function probeNftables(sources: ProbeSources = MACHINE): Promise<NftablesProbe> {
+/** @param mark  of intercepted packets */
+export async function probeNftables(
+  mark: InterceptedMark,
+  sources: ProbeSources = MACHINE,
+): Promise<NftablesProbe> {
   const version = await askTool(sources, sources.tools.nft, ['--version'], /v(\d[\w.]*)/)
   const iproute = await askTool(sources, sources.tools.ip, ['-V'], /iproute2-(\S+?),?(?:\s|$)/)
   const capabilities = readCapabilities(sources)
@@ -66,6 +71,7 @@ export async function probeNftables(sources: ProbeSources = MACHINE): Promise<Nf
   const findings = [
     ...toolFindings(version, iproute, missingCapabilities(sources), rules !== null),
     ...machineFindings(sources),
+    ...(rules === null ? [] : await firewallFindings(sources, mark)),
     ...(guard === null ? [NO_GUARD] : []),
   ]
   const isUsable = !findings.some((finding) => finding.isBlocking && BASIC.has(finding.code))
@@ -140,6 +146,20 @@ function machineFindings(sources: ProbeSources): Finding[] {
       text: 'IPVS is in use: it takes packets to service addresses before us; only clients that ask other addresses are sure to be intercepted',
     })
   }
+  const marked = sources
+    .listFolder('/proc/sys/net/ipv4/conf')
+    .filter((name) => name !== 'default')
+    .filter(
+      (name) => sources.readFile(`/proc/sys/net/ipv4/conf/${name}/src_valid_mark`)?.trim() === '1',
+    )
+  if (marked.length > 0) {
+    // Tried: without the rule for `iif lo` of routing.ts all intercepted IPv4 is lost.
+    findings.push({
+      code: 'src-valid-mark',
+      isBlocking: false,
+      text: `src_valid_mark is on (${marked.join(', ')}: WireGuard, Calico): our first routing rule, for marked packets from lo, keeps intercepted IPv4 alive; who removes it stops that until it is back, up to a second`,
+    })
+  }
   const cilium = sources.listFolder('/sys/class/net').filter((name) => /^cilium_/.test(name))
   if (cilium.length > 0) {
     findings.push({
@@ -149,6 +169,22 @@ function machineFindings(sources: ProbeSources): Finding[] {
     })
   }
   return findings
+}
+
+/** A drop of somebody else's can't be overridden: only told, with what helps. */
+async function firewallFindings(sources: ProbeSources, mark: InterceptedMark): Promise<Finding[]> {
+  let drops: InputDrop[]
+  try {
+    drops = await findInputDrops(sources.tools, mark)
+  } catch {
+    // Nobody can say; that nft works has been asked already.
+    return []
+  }
+  return drops.map(({ where, cure }) => ({
+    code: 'firewall',
+    isBlocking: false,
+    text: `a host firewall drops DNS on its way to us, which is untracked and has our mark: ${where}; accept it there: ${cure}`,
+  }))
 }
 
 function readCapabilities(sources: ProbeSources): string[] {

@@ -66,7 +66,7 @@ END`,
 test('what marks rely on comes before the rules, what blocks comes behind them', () => {
   assert.deepEqual(planRouting(EMPTY, WANTED, 4), {
     before: [
-      'route add local default dev lo table 300 proto 78',
+      'route add local default dev lo table 300 proto 78 metric 20039',
       'rule add pref 101 fwmark 0x10/0xf0 lookup 300 protocol 78',
     ],
     guardsGone: [],

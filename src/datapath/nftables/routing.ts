@@ -12,6 +12,12 @@
  *     1        packets marked `intercepted`: to this node, whatever their destination
  *     2        packets marked `write`: nowhere. They go to 127.0.0.1 by the table `local`, which
  *              comes first; this rule ends them when the table that swallows them is gone.
+ *     3        packets marked `node`: to this node as well. A mark of their own, because the kernel
+ *              looks up what a process sends as coming in from `lo`: rule 0 would send it away.
+ *
+ * THE ADDRESSES that we serve DNS on are the node's by routes of type `local`, which is all that the
+ * kernel asks to find whether an address is its own: no interface is needed for it, and none that
+ * has the address already, or gets it later, is touched (docs/adr/009-addresses-are-routes.md).
  *
  * THE GUARD keeps governed clients closed after `nft flush ruleset` by somebody else: what nothing
  * of ours has marked `seen` is not forwarded. It is a blocking IPsec policy of direction `fwd` for
@@ -29,6 +35,10 @@ import { type Tools, NftError, runTool } from './tool.ts'
 export const ROUTE_PROTOCOL = 78
 /** The kernel's own table of ordinary routes. */
 const MAIN_TABLE = 254
+/** The kernel's own table of the node's addresses. */
+const LOCAL_TABLE = 255
+/** Another than the kernel's own routes have, so that both may stand side by side. */
+const ROUTE_METRIC = 20039
 /** Priority of our guard policies: any other number of somebody else's is not ours. */
 export const GUARD_PRIORITY = 20039
 
@@ -51,6 +61,7 @@ export function desiredRouting(ruleset: Ruleset, family: Family): RoutingState {
   const rules = [
     `${priority + 1} fwmark ${hex(marks.intercepted)}/${mask} lookup ${table}`,
     `${priority + 2} fwmark ${hex(marks.write)}/${mask} blackhole`,
+    `${priority + 3} fwmark ${hex(marks.node)}/${mask} lookup ${table}`,
   ]
   if (family === 4) {
     rules.unshift(
@@ -59,7 +70,12 @@ export function desiredRouting(ruleset: Ruleset, family: Family): RoutingState {
   }
   return {
     rules,
-    routes: [`local default dev lo table ${table}`],
+    routes: [
+      `local default dev lo table ${table}`,
+      ...ruleset.listen
+        .filter((address) => address.includes(':') === (family === 6))
+        .map((address) => `local ${address} dev lo table ${LOCAL_TABLE}`),
+    ],
     guards: desiredGuards(ruleset, family),
     hasGuard: true,
   }
@@ -124,9 +140,10 @@ export function planRouting(
   const { routes, rules, guards } = present
   const wanted = present.hasGuard ? desired.guards : []
   const route = (verb: string) => (text: string) => `route ${verb} ${text} proto ${ROUTE_PROTOCOL}`
+  const addRoute = (text: string): string => `${route('add')(text)} metric ${ROUTE_METRIC}`
   return {
     before: [
-      ...missing(desired.routes, routes).map(route('add')),
+      ...missing(desired.routes, routes).map(addRoute),
       ...missing(desired.rules, rules).map((rule) => ruleLine('add', rule)),
     ],
     guardsGone: missing(guards, wanted),

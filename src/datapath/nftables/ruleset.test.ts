@@ -89,6 +89,11 @@ const FACTS: Facts = {
   rulePriority: 100,
   listen: ['169.254.20.10'],
   servers: ['10.96.0.10'],
+  isNodeServed: true,
+  endpoints: [
+    { address: '10.0.1.53', port: 53 },
+    { address: '10.0.2.53', port: 53 },
+  ],
   sockets: { v4: '127.78.71.1', v6: 'fd4e:4701::1' },
   places: [1, 2],
   interfaceOf: {},
@@ -120,7 +125,7 @@ test('audit, reject and closed strangers change verdicts, not structure of sets'
   )
   assert.deepEqual(
     ending.map(({ name }) => name).filter((name) => name !== 'governed_dns'),
-    ['swallow', 'orphans', 'write', 'refresh'],
+    ['swallow', 'own_node', 'orphans', 'write', 'refresh'],
   )
   assert.ok(!rules(audited).some((rule) => rule.endsWith(' governed_dns')), 'nobody goes there')
   assert.ok(rules(enforced).includes('counter reject with icmpx admin-prohibited'))

@@ -1,8 +1,8 @@
 /**
  * Renders a ruleset as one nftables table, `inet namegate`, that an operator can read.
  *
- * driver.ts calls `renderTable`; plan.ts makes transactions from its parts. chains.ts and
- * interception.ts hold the rules. What must stay true:
+ * driver.ts calls `renderTable`; plan.ts makes transactions from its parts. chains.ts,
+ * interception.ts and own-node.ts hold the rules. What must stay true:
  * - Sets that hold grants are named by their content (port set, timeout class, family), so that a
  *   change of structure never makes them anew, and what lies in them stays.
  * - Everything follows from the ruleset alone: the same ruleset gives the same text.
@@ -133,10 +133,12 @@ function clientSets(ruleset: Ruleset): RenderedSet[] {
 }
 
 function serverSets(ruleset: Ruleset): RenderedSet[] {
-  return ([4, 6] as const).map((family) => {
-    const mine = ruleset.servers.filter((address) => familyOf(address) === family)
-    return fixed('set', `servers_v${family}`, `type ipv${family}_addr`, mine)
-  })
+  return ([4, 6] as const).flatMap((family) =>
+    (['servers', 'listen'] as const).map((name) => {
+      const mine = ruleset[name].filter((address) => familyOf(address) === family)
+      return fixed('set', `${name}_v${family}`, `type ipv${family}_addr`, mine)
+    }),
+  )
 }
 
 function revokedSets(): RenderedSet[] {

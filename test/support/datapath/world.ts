@@ -101,6 +101,8 @@ export const FACTS: Facts = {
   rulePriority: 100,
   listen: ['169.254.20.10'],
   servers: ['10.96.0.10', DNS_SERVER.v4, DNS_SERVER.v6],
+  isNodeServed: true,
+  endpoints: [],
   sockets: { v4: '127.78.71.1', v6: 'fd4e:4701::1' },
   places: [1, 2],
   interfaceOf: Object.fromEntries(

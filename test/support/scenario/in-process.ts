@@ -385,6 +385,8 @@ export class InProcessWorld implements World {
       rulePriority: 100,
       listen: [],
       servers: Object.values(CLUSTER_DNS),
+      isNodeServed: true,
+      endpoints: [],
       sockets: { v4: '127.78.71.1', v6: '2001:db8:78::1' },
       places: [1, 2, 3],
       interfaceOf: {},
