@@ -6,16 +6,21 @@
  *        └──► the next server … at most TRIES_PER_SERVER × servers tries and 5 s in all
  *
  * What must stay true (RFC 5452; the attacks are SAD DNS, Kaminsky, TuDoor):
- * - Every try has a socket of its own: a port that the kernel chose at random, connected, so that
- *   the kernel drops what comes from elsewhere; and an ID from a cryptographic source.
+ * - Every try over UDP has a socket of its own: a port that the kernel chose at random, connected,
+ *   so that the kernel drops what comes from elsewhere; and an ID from a cryptographic source.
  * - A datagram that is not the answer (other ID, other question, malformed) changes nothing: the
  *   try goes on waiting. After MISMATCHES_MAX of them somebody is guessing, and TCP is used.
+ * - A connection is shared by many flights. One that ends although it had worked costs its flights
+ *   nothing but the time: each is asked again on another, once. A reply there that is to none of
+ *   their questions ends it.
  * - A flight ends exactly once, in the sink; afterwards nothing of it is left registered.
  *
  * It performs its I/O through `Channels`, so that the same logic runs over scripted servers and a
- * clock that jumps. `channelReady` is called when a channel has something; `tick` every few ms.
+ * clock that jumps. `channelReady` is called when a channel has something, `step` at the end of each
+ * turn, `tick` every few ms.
  */
 import { assert } from '../assert.ts'
+import { EMFILE } from '../linux/errno.ts'
 import { ANSWER_OK, type Answer, parseAnswer } from '../wire/answer.ts'
 import { writeQuestion } from '../wire/build.ts'
 import { putU16 } from '../wire/bytes.ts'
@@ -30,6 +35,7 @@ import {
   RCODE_REFUSED,
   RCODE_SERVFAIL,
 } from '../wire/header.ts'
+import { CHANNEL_LOST, type Channels, NOTHING_YET, QUESTION_AT, QUESTION_BYTES } from './channel.ts'
 import { chooseServer, ServerHealth } from './health.ts'
 import type { Routes, Server } from './routes.ts'
 import {
@@ -42,31 +48,6 @@ import {
   type Transport,
 } from './transport.ts'
 
-/** How a try speaks to a server; what the worker does with sockets, and a test without them. */
-export interface Channels {
-  /** The question of flight n lies at n × QUESTION_BYTES: memory that the kernel may read. */
-  readonly questions: Uint8Array
-  /** A reply is read to the start of it. 65,535 bytes. */
-  readonly reply: Uint8Array
-  /**
-   * Opens a channel for a flight and sends its question: one at a time for each flight. Over TCP
-   * the question follows as soon as the connection stands.
-   * @returns 0, or a negative errno
-   */
-  open(flight: number, server: Server, isTcp: boolean, questionBytes: number): number
-  /** Bytes of the reply now in `reply`, NOTHING_YET, or CHANNEL_FAILED. */
-  receive(flight: number): number
-  close(flight: number): void
-}
-
-export const NOTHING_YET = 0
-export const CHANNEL_FAILED = -1
-
-/** Header 12, name 255, type and class 4, OPT 11; and room for a length before it, 2. */
-export const QUESTION_BYTES = 288
-/** Where the message begins: the two bytes before it are the length that TCP wants. */
-export const QUESTION_AT = 4
-
 /** Of the OPT record behind our question. */
 const OPT_BYTES = 11
 
@@ -78,7 +59,8 @@ const IDLE = 0
 /** Between two tries, or before the first. */
 const WAITING = 1
 const UDP = 2
-const TCP = 3
+/** Over a connection. */
+const STREAM = 3
 
 export class Forwarder implements Transport {
   readonly #routes: Routes
@@ -97,6 +79,8 @@ export class Forwarder implements Transport {
   /** Which servers this round of tries has had, a bit each. */
   readonly #tried: Uint32Array
   readonly #mismatches: Uint8Array
+  /** Whether it was asked again already because a connection had ended. */
+  readonly #isAskedAgain: Uint8Array
   readonly #questionBytes: Uint16Array
   readonly #sentMs: Float64Array
   readonly #deadlineMs: Float64Array
@@ -108,10 +92,9 @@ export class Forwarder implements Transport {
   readonly #fresh: Int32Array
   #freshCount = 0
 
-  /** Replies that were not to our question: somebody is guessing, or a server is confused. */
-  mismatches = 0
   queries = 0
   timeouts = 0
+  #mismatchCount = 0
 
   /**
    * @param flightsMax  flights are numbered 0 to flightsMax - 1
@@ -135,6 +118,7 @@ export class Forwarder implements Transport {
     this.#tries = new Uint8Array(count)
     this.#tried = new Uint32Array(count)
     this.#mismatches = new Uint8Array(count)
+    this.#isAskedAgain = new Uint8Array(count)
     this.#questionBytes = new Uint16Array(count)
     this.#sentMs = new Float64Array(count)
     this.#deadlineMs = new Float64Array(count)
@@ -184,6 +168,7 @@ export class Forwarder implements Transport {
     this.#group[flight] = group
     this.#tries[flight] = 0
     this.#tried[flight] = 0
+    this.#isAskedAgain[flight] = 0
     this.#deadlineMs[flight] = nowMs + FLIGHT_DEADLINE_MS
     this.#state[flight] = WAITING
     this.#place[flight] = this.#activeCount
@@ -202,23 +187,24 @@ export class Forwarder implements Transport {
       const flight = this.#fresh[index]!
       if (this.#state[flight] === WAITING) this.#next(flight, false, nowMs)
     }
+    this.#channels.flush()
   }
 
-  /** A flight's channel has something for it, or failed. */
-  channelReady(flight: number, nowMs: number): void {
-    // More than one datagram may wait; a few are read now, the rest at the next turn.
-    // A reply that lay in the socket while we stood still is as old as that: it is not taken.
-    if (nowMs >= this.#deadlineMs[flight]!) return
-    for (let reads = 0; reads < MISMATCHES_MAX; reads++) {
-      if (this.#state[flight] !== UDP && this.#state[flight] !== TCP) return
-      const bytes = this.#channels.receive(flight)
-      if (bytes === NOTHING_YET) return
-      if (bytes < 0) {
-        this.#health(flight).failed(nowMs)
-        this.#next(flight, false, nowMs)
-        return
-      }
-      this.#received(flight, bytes, nowMs)
+  /** A channel has something for one flight or more, or failed. */
+  channelReady(channel: number, events: number, nowMs: number): void {
+    const channels = this.#channels
+    const isStream = channel >= this.#state.length
+    channels.ready(channel, events, nowMs)
+    // Of datagrams a few are read now, the rest at the next turn; from a stream all that came.
+    for (let reads = 0; isStream || reads < MISMATCHES_MAX; reads++) {
+      // A reply that lay in the socket while we stood still is as old as that: it is not taken.
+      if (!isStream && nowMs >= this.#deadlineMs[channel]!) return
+      const flight = channels.next(channel)
+      if (flight === NOTHING_YET) return
+      if (this.#state[flight] !== UDP && this.#state[flight] !== STREAM) continue
+      if (nowMs >= this.#deadlineMs[flight]!) continue
+      if (channels.replyBytes >= 0) this.#received(channel, flight, nowMs)
+      else this.#broken(flight, channels.replyBytes, nowMs)
     }
   }
 
@@ -236,6 +222,12 @@ export class Forwarder implements Transport {
         this.#next(flight, false, nowMs)
       }
     }
+    this.#channels.sweep(nowMs)
+  }
+
+  /** Replies that were not to our question: somebody is guessing, or a server is confused. */
+  get mismatches(): number {
+    return this.#mismatchCount + this.#channels.mismatches
   }
 
   /** Every server of the groups, with how it is doing; for `status`. */
@@ -250,32 +242,32 @@ export class Forwarder implements Transport {
     return rows
   }
 
-  #received(flight: number, bytes: number, nowMs: number): void {
-    const reply = this.#channels.reply
-    const questions = this.#channels.questions
+  /** A try ended without a reply. */
+  #broken(flight: number, how: number, nowMs: number): void {
+    const isLost = how === CHANNEL_LOST && this.#isAskedAgain[flight] === 0
+    if (isLost) this.#isAskedAgain[flight] = 1
+    else this.#health(flight).failed(nowMs)
+    this.#next(flight, isLost, nowMs)
+  }
+
+  #received(channel: number, flight: number, nowMs: number): void {
+    const { questions, reply, replyAt, replyBytes } = this.#channels
     const at = flight * QUESTION_BYTES + QUESTION_AT
     const isOurs =
-      bytes >= HEADER_BYTES &&
-      reply[0] === questions[at] &&
-      reply[1] === questions[at + 1] &&
+      replyBytes >= HEADER_BYTES &&
+      reply[replyAt] === questions[at] &&
+      reply[replyAt + 1] === questions[at + 1] &&
       parseAnswer(
         reply,
-        0,
-        bytes,
+        replyAt,
+        replyAt + replyBytes,
         questions,
         at + QUESTION_SECTION_AT,
         this.#questionBytes[flight]! - HEADER_BYTES - OPT_BYTES,
         this.#answer,
       ) === ANSWER_OK
     if (!isOurs) {
-      this.mismatches++
-      this.#mismatches[flight]!++
-      const isStream = this.#state[flight] === TCP
-      // Nobody but the server can write into a connection: a wrong reply there is its last word.
-      if (isStream) this.#health(flight).failed(nowMs)
-      if (isStream || this.#mismatches[flight]! >= MISMATCHES_MAX) {
-        this.#next(flight, !isStream, nowMs)
-      }
+      this.#mistaken(channel, flight, nowMs)
       return
     }
     const answer = this.#answer
@@ -293,21 +285,36 @@ export class Forwarder implements Transport {
       return
     }
     this.#end(flight)
-    this.#sink.arrived(flight, reply, 0, answer, nowMs)
+    this.#sink.arrived(flight, reply, replyAt, answer, nowMs)
+  }
+
+  /** What came is not the answer to the flight's question. */
+  #mistaken(channel: number, flight: number, nowMs: number): void {
+    this.#mismatchCount++
+    this.#mismatches[flight]!++
+    const isStream = this.#state[flight] === STREAM
+    if (isStream) {
+      // Nobody but the server can write into a connection: a wrong reply there is its last word.
+      this.#channels.distrust(channel)
+      this.#health(flight).failed(nowMs)
+    }
+    if (isStream || this.#mismatches[flight]! >= MISMATCHES_MAX) {
+      this.#next(flight, !isStream, nowMs)
+    }
   }
 
   /**
-   * The next try: over TCP to the same server (which goes on with the try that made it necessary),
-   * or to the best server not tried in this round.
+   * The next try: by a connection to the same server (which goes on with the try that made it
+   * necessary), or to the best server not tried in this round.
    */
-  #next(flight: number, isTcp: boolean, nowMs: number): void {
+  #next(flight: number, isStream: boolean, nowMs: number): void {
     this.#close(flight)
     const servers = this.#routes.servers(this.#group[flight]!)
     const health = this.#healthOfGroup(this.#group[flight]!)
     const triesMax = servers.length * TRIES_PER_SERVER
-    let overTcp = isTcp
-    while (overTcp || this.#tries[flight]! < triesMax) {
-      if (!overTcp) {
+    let byStream = isStream
+    while (byStream || this.#tries[flight]! < triesMax) {
+      if (!byStream) {
         this.#tries[flight]!++
         let server = chooseServer(health, this.#tried[flight]!, nowMs)
         if (server < 0) {
@@ -318,24 +325,26 @@ export class Forwarder implements Transport {
         this.#tried[flight]! |= 1 << server
       }
       const server = servers[this.#server[flight]!]!
-      if (this.#send(flight, server, overTcp || server.transport === 'tcp', nowMs)) return
-      health[this.#server[flight]!]!.failed(nowMs)
-      overTcp = false
+      const sent = this.#send(flight, server, byStream || server.transport === 'tcp', nowMs)
+      if (sent === 0) return
+      if (sent !== -EMFILE) health[this.#server[flight]!]!.failed(nowMs)
+      byStream = false
     }
     this.#fail(flight, FLIGHT_UNREACHABLE, nowMs)
   }
 
-  #send(flight: number, server: Server, isTcp: boolean, nowMs: number): boolean {
+  /** 0 or -errno. */
+  #send(flight: number, server: Server, isStream: boolean, nowMs: number): number {
     const at = flight * QUESTION_BYTES + QUESTION_AT
     putU16(this.#channels.questions, at, this.#random())
-    putU16(this.#channels.questions, at - 2, this.#questionBytes[flight]!)
     this.#mismatches[flight] = 0
     this.#sentMs[flight] = nowMs
     this.queries++
     this.#health(flight).queries++
-    if (this.#channels.open(flight, server, isTcp, this.#questionBytes[flight]!) < 0) return false
-    this.#state[flight] = isTcp ? TCP : UDP
-    return true
+    const bytes = this.#questionBytes[flight]!
+    const opened = this.#channels.open(flight, server, isStream, bytes, nowMs)
+    if (opened === 0) this.#state[flight] = isStream ? STREAM : UDP
+    return opened
   }
 
   #fail(flight: number, failure: FlightFailure, nowMs: number): void {
@@ -353,7 +362,7 @@ export class Forwarder implements Transport {
   }
 
   #close(flight: number): void {
-    if (this.#state[flight] !== UDP && this.#state[flight] !== TCP) return
+    if (this.#state[flight] !== UDP && this.#state[flight] !== STREAM) return
     this.#channels.close(flight)
     this.#state[flight] = WAITING
   }

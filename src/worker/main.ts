@@ -37,7 +37,7 @@ import { TcpServer } from './tcp-server.ts'
 
 /** Queries that wait for upstreams: at 1,000 q/s all of them time out for 4 s before it is full. */
 const SLOTS_MAX = 4096
-/** Questions in flight; a socket each. */
+/** Questions in flight; over UDP a socket each. */
 const FLIGHTS_MAX = 2048
 const GRANTS_REMEMBERED = 32_768
 const FATAL_EXIT_CODE = 70
@@ -81,10 +81,12 @@ function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSi
   const configure = ({ groups, zones, standIns }: UpstreamTable): void =>
     routes.configure(groups, zones, standIns)
   configure(options.upstreams)
+  const random = randomId()
   const channels = new SocketChannels(world.epoll, {
     flightsMax: FLIGHTS_MAX,
     mark: options.ownMark,
     token: TOKEN_FLIGHT,
+    random,
   })
   const forwarder = new Forwarder(
     routes,
@@ -94,7 +96,7 @@ function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSi
         sink().arrived(flight, bytes, at, answer, nowMs),
       failed: (flight, failure, nowMs) => sink().failed(flight, failure, nowMs),
     },
-    { flightsMax: FLIGHTS_MAX, random: randomPort(), answer: new Answer() },
+    { flightsMax: FLIGHTS_MAX, random, answer: new Answer() },
   )
   return { forwarder, configure }
 }
@@ -170,7 +172,7 @@ function start(port: MessagePort, options: WorkerStart): void {
 }
 
 /** IDs from a cryptographic source, drawn in bulk: one call to it would cost more than a query. */
-function randomPort(): () => number {
+function randomId(): () => number {
   const pool = new Uint16Array(2048)
   let used = pool.length
   return () => {

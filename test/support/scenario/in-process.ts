@@ -168,7 +168,7 @@ export class InProcessWorld implements World {
     sink.to = this.#pipeline
     this.#pipeline.setWallClock(EPOCH_MS, 0)
     this.#channels.onReady = (flight) => {
-      this.#forwarder.channelReady(flight, this.clock.nowMs)
+      this.#forwarder.channelReady(flight, 0, this.clock.nowMs)
     }
     this.replies.onSend = (arrival, message) => {
       const exchange = this.#exchanges.get(arrival.sourcePort)!

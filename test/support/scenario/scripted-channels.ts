@@ -11,7 +11,7 @@ import {
   NOTHING_YET,
   QUESTION_AT,
   QUESTION_BYTES,
-} from '../../../src/upstream/forwarder.ts'
+} from '../../../src/upstream/channel.ts'
 import type { Server } from '../../../src/upstream/routes.ts'
 import { MESSAGE_BYTES_MAX } from '../../../src/wire/header.ts'
 import type { VirtualClock } from '../clock.ts'
@@ -27,6 +27,9 @@ interface Open {
 export class ScriptedChannels implements Channels {
   readonly questions: Uint8Array
   readonly reply = new Uint8Array(MESSAGE_BYTES_MAX + 1)
+  readonly replyAt = 0
+  replyBytes = 0
+  readonly mismatches = 0
   /** Replies that came when nobody waited for them any more. */
   lateReplies = 0
   /** Called when a flight's channel has something; the forwarder's channelReady. */
@@ -50,13 +53,13 @@ export class ScriptedChannels implements Channels {
     return this.#open.filter((channel) => channel !== null).length
   }
 
-  open(flight: number, server: Server, isTcp: boolean, questionBytes: number): number {
+  open(flight: number, server: Server, isStream: boolean, questionBytes: number): number {
     assert(this.#open[flight] === null, 'one channel a flight')
     const channel: Open = { waiting: [] }
     this.#open[flight] = channel
     const at = flight * QUESTION_BYTES + QUESTION_AT
     const address = formatAddress(server.address, 0, server.family)
-    const said = this.#serverOf(address).ask(this.questions.slice(at, at + questionBytes), isTcp)
+    const said = this.#serverOf(address).ask(this.questions.slice(at, at + questionBytes), isStream)
     for (const one of said) {
       this.#clock.after(ROUND_TRIP_MS + one.afterMs, () => {
         if (this.#open[flight] !== channel) {
@@ -70,15 +73,26 @@ export class ScriptedChannels implements Channels {
     return 0
   }
 
-  receive(flight: number): number {
-    const channel = this.#open[flight]
-    assert(channel, 'an open channel is read')
-    const said = channel.waiting.shift()
+  ready(): void {}
+
+  next(flight: number): number {
+    const said = this.#open[flight]?.waiting.shift()
     if (said === undefined) return NOTHING_YET
-    if (said.bytes === 'refused') return CHANNEL_FAILED
+    if (said.bytes === 'refused') {
+      this.replyBytes = CHANNEL_FAILED
+      this.close(flight)
+      return flight
+    }
     this.reply.set(said.bytes)
-    return said.bytes.length
+    this.replyBytes = said.bytes.length
+    return flight
   }
+
+  distrust(): void {}
+
+  flush(): void {}
+
+  sweep(): void {}
 
   close(flight: number): void {
     this.#open[flight] = null
