@@ -25,6 +25,7 @@ export const COUNTERS = [
   ['answersReleasedUnprogrammed', 'Answers released without their grants; must stay 0.'],
   ['flightsShared', 'Questions that joined one already asked.'],
   ['upstreamQueries', 'Questions sent to upstreams, every try counted.'],
+  ['upstreamProbes', 'Questions to upstreams that were ill, to see whether they are well again.'],
   ['upstreamTimeouts', 'Tries that got no answer in time.'],
   ['upstreamMismatches', 'Replies that were not to our question.'],
   ['cacheInserts', 'Answers put into the cache.'],

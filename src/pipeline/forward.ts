@@ -2,7 +2,7 @@
  * Forward: keeps a query that the cache can't answer, and has its question asked, once.
  */
 import { KEY_CD } from '../cache/cache.ts'
-import { REASON_SLOTS_FULL } from '../flow/reason.ts'
+import { REASON_SLOTS_FULL, REASON_UPSTREAM_LOOP } from '../flow/reason.ts'
 import type { FlightQuestion } from '../upstream/transport.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
@@ -19,6 +19,11 @@ export function forward(context: Context, nowMs: number): void {
   const flights = context.flights
   const query = arrival.query
   const keyFlags = keyFlagsOf(query)
+  if (context.parts.transport.isReturned(arrival.name, 0, query.nameBytes)) {
+    arrival.reason = REASON_UPSTREAM_LOOP
+    refuse(context, nowMs)
+    return
+  }
   let flight = flights.find(
     arrival.name,
     query.nameBytes,

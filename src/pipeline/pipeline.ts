@@ -16,9 +16,20 @@
  *   at all (too short, a response) gets neither, only a counter: answering it would let two
  *   servers talk to each other for ever.
  */
-import { REASON_UPSTREAM_FAILURE, REASON_UPSTREAM_TIMEOUT } from '../flow/reason.ts'
+import {
+  REASON_UPSTREAM_FAILURE,
+  REASON_UPSTREAM_FULL,
+  REASON_UPSTREAM_LOOP,
+  REASON_UPSTREAM_TIMEOUT,
+} from '../flow/reason.ts'
 import type { PolicyTable } from '../policy/table.ts'
-import { type AnswerSink, FLIGHT_TIMEOUT, type FlightFailure } from '../upstream/transport.ts'
+import {
+  type AnswerSink,
+  FLIGHT_FULL,
+  FLIGHT_LOOP,
+  FLIGHT_TIMEOUT,
+  type FlightFailure,
+} from '../upstream/transport.ts'
 import type { Answer } from '../wire/answer.ts'
 import { TYPE_ANY } from '../wire/header.ts'
 import { answerAny, answerFromCache, answerFromUpstream } from './answer.ts'
@@ -117,8 +128,7 @@ export class Pipeline implements AnswerSink {
     let slot = context.flights.end(flight)
     while (slot !== NO_SLOT) {
       const next = this.#load(slot)
-      context.arrival.reason =
-        failure === FLIGHT_TIMEOUT ? REASON_UPSTREAM_TIMEOUT : REASON_UPSTREAM_FAILURE
+      context.arrival.reason = reasonOf(failure)
       refuse(context, nowMs)
       context.slots.free(slot)
       slot = next
@@ -129,4 +139,10 @@ export class Pipeline implements AnswerSink {
     this.#context.slots.load(slot, this.#context.arrival)
     return this.#context.slots.next[slot]!
   }
+}
+
+function reasonOf(failure: FlightFailure): number {
+  if (failure === FLIGHT_TIMEOUT) return REASON_UPSTREAM_TIMEOUT
+  if (failure === FLIGHT_LOOP) return REASON_UPSTREAM_LOOP
+  return failure === FLIGHT_FULL ? REASON_UPSTREAM_FULL : REASON_UPSTREAM_FAILURE
 }

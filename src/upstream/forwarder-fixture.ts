@@ -3,6 +3,7 @@
  * that do what a test tells them to.
  */
 import assert from 'node:assert/strict'
+import { randomInt } from 'node:crypto'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server as TcpServer, type Socket } from 'node:net'
@@ -14,6 +15,7 @@ import { buildMessage, parseMessage } from '../wire/message.ts'
 import { formatName, parseName } from '../wire/text.ts'
 import { SocketChannels } from './channels.ts'
 import { Forwarder } from './forwarder.ts'
+import { PROBES_MAX } from './probes.ts'
 import { Routes, type Server } from './routes.ts'
 
 const FLIGHTS_MAX = 512
@@ -40,13 +42,12 @@ export class Asker {
   #flight = 0
   #tickMs = 0
 
-  constructor(servers: readonly Server[]) {
-    let id = 0
-    const random = () => (id = (id * 31 + 4711) & 0xffff)
+  constructor(servers: readonly Server[], zone = '.') {
+    const random = (): number => randomInt(0x10000)
     const routes = new Routes()
-    routes.configure([servers], [{ name: parseName('.'), group: 0 }], [])
+    routes.configure([servers], [{ name: parseName(zone), group: 0 }], [])
     this.channels = new SocketChannels(this.#epoll, {
-      ...{ flightsMax: FLIGHTS_MAX, mark: 0, token: TOKEN, random },
+      ...{ flightsMax: FLIGHTS_MAX + PROBES_MAX, mark: 0, token: TOKEN, random },
     })
     const sink = {
       arrived: (flight: number, _bytes: Uint8Array, _at: number, answer: Answer): void =>
@@ -148,8 +149,9 @@ export interface Asked {
 /** One server, TCP and UDP at the same port. */
 export class TestServer {
   readonly connections: Socket[] = []
-  /** Names in the order in which they were asked for. */
+  /** Names in the order in which they were asked for; and those of probes. */
   readonly asked: string[] = []
+  readonly probed: string[] = []
   react: Reaction
   #tcp: TcpServer | null = null
   #udp: UdpSocket | null = null
@@ -186,13 +188,11 @@ export class TestServer {
     return { family: 4, address: Uint8Array.of(127, 0, 0, 1), port: this.#port, transport }
   }
 
-  get openCount(): number {
-    return this.connections.filter((socket) => !socket.closed && !socket.readableEnded).length
-  }
-
   close(): void {
     this.#tcp?.close()
     this.#udp?.close()
+    this.#tcp = null
+    this.#udp = null
     for (const socket of this.connections) socket.destroy()
   }
 
@@ -227,7 +227,8 @@ export class TestServer {
     say: (message: Uint8Array) => void,
   ): void {
     const name = formatName(parseMessage(bytes)!.question!.name)
-    this.asked.push(name)
+    if (/^[0-9a-f]{32}\./.test(name)) this.probed.push(name)
+    else this.asked.push(name)
     this.react({ name, index, bytes: Uint8Array.from(bytes), connection, say })
   }
 }

@@ -14,6 +14,12 @@
  *   nothing but the time: each is asked again on another, once. A reply there that is to none of
  *   their questions ends it.
  * - A flight ends exactly once, in the sink; afterwards nothing of it is left registered.
+ * - One group never has all flights: where servers are dead, questions wait for 5 s each, and other
+ *   zones need room meanwhile.
+ *
+ * Servers that are ill are probed, each once in PROBE_EVERY_MS, so that they get questions again as
+ * soon as they are well (and so that a loop is found, see probes.ts). A probe is a flight behind
+ * those of the pipeline that has one try and ends nowhere.
  *
  * It performs its I/O through `Channels`, so that the same logic runs over scripted servers and a
  * clock that jumps. `channelReady` is called when a channel has something, `step` at the end of each
@@ -36,11 +42,14 @@ import {
   RCODE_SERVFAIL,
 } from '../wire/header.ts'
 import { CHANNEL_LOST, type Channels, NOTHING_YET, QUESTION_AT, QUESTION_BYTES } from './channel.ts'
-import { chooseServer, ServerHealth } from './health.ts'
+import { chooseServer, GroupHealth, noteChoice, type ServerHealth } from './health.ts'
+import { Probes, PROBES_MAX } from './probes.ts'
 import type { Routes, Server } from './routes.ts'
 import {
   type AnswerSink,
   FLIGHT_DEADLINE_MS,
+  FLIGHT_FULL,
+  FLIGHT_LOOP,
   FLIGHT_TIMEOUT,
   FLIGHT_UNREACHABLE,
   type FlightFailure,
@@ -54,6 +63,10 @@ const OPT_BYTES = 11
 const TRY_MS = 1000
 const TRIES_PER_SERVER = 2
 const MISMATCHES_MAX = 8
+/** Both processes of a node probe: two a second together. */
+const PROBE_EVERY_MS = 1000
+/** Of all flights, those that one group may have. */
+const GROUP_SHARE = 3 / 4
 
 const IDLE = 0
 /** Between two tries, or before the first. */
@@ -68,8 +81,11 @@ export class Forwarder implements Transport {
   readonly #sink: AnswerSink
   readonly #random: () => number
   readonly #answer: Answer
-  /** By group, in the order of Routes.servers; made when a group is first asked. */
-  readonly #groupHealth: (ServerHealth[] | undefined)[] = []
+  readonly #probes: Probes
+  readonly #flightsMax: number
+  readonly #groupFlightsMax: number
+  /** By group; made when it is first asked. */
+  readonly #groups: (GroupHealth | undefined)[] = []
 
   // One row a flight.
   readonly #state: Uint8Array
@@ -94,6 +110,7 @@ export class Forwarder implements Transport {
 
   queries = 0
   timeouts = 0
+  probes = 0
   #mismatchCount = 0
 
   /**
@@ -106,7 +123,10 @@ export class Forwarder implements Transport {
     sink: AnswerSink,
     options: { flightsMax: number; random: () => number; answer: Answer },
   ) {
-    const count = options.flightsMax
+    const count = options.flightsMax + PROBES_MAX
+    this.#flightsMax = options.flightsMax
+    this.#groupFlightsMax = Math.floor(options.flightsMax * GROUP_SHARE)
+    this.#probes = new Probes(options.random)
     this.#routes = routes
     this.#channels = channels
     this.#sink = sink
@@ -149,6 +169,22 @@ export class Forwarder implements Transport {
   }
 
   ask(flight: number, group: number, question: FlightQuestion, nowMs: number): void {
+    assert(flight < this.#flightsMax, 'a flight has a number')
+    this.#begin(flight, group, question, nowMs)
+    this.#deadlineMs[flight] = nowMs + FLIGHT_DEADLINE_MS
+    // The first try goes out with the next step, never from within this call: see Transport.ask.
+    this.#fresh[this.#freshCount++] = flight
+  }
+
+  isReturned(name: Uint8Array, nameAt: number, nameBytes: number): boolean {
+    const probe = this.#probes.find(name, nameAt, nameBytes)
+    if (probe < 0) return false
+    this.#probes.hasReturned[probe] = 1
+    this.#health(this.#flightsMax + probe).isLoop = true
+    return true
+  }
+
+  #begin(flight: number, group: number, question: FlightQuestion, nowMs: number): void {
     assert(this.#state[flight] === IDLE, 'a flight is asked once')
     const at = flight * QUESTION_BYTES + QUESTION_AT
     const flags = question.isCheckingDisabled ? FLAG_RD | FLAG_CD : FLAG_RD
@@ -169,14 +205,12 @@ export class Forwarder implements Transport {
     this.#tries[flight] = 0
     this.#tried[flight] = 0
     this.#isAskedAgain[flight] = 0
-    this.#deadlineMs[flight] = nowMs + FLIGHT_DEADLINE_MS
     this.#state[flight] = WAITING
     this.#place[flight] = this.#activeCount
     this.#active[this.#activeCount++] = flight
-    // The first try goes out with the next step, never from within this call: see Transport.ask.
     this.#server[flight] = 0
     this.#sentMs[flight] = nowMs
-    this.#fresh[this.#freshCount++] = flight
+    this.#groupHealth(group).inFlight++
   }
 
   /** Sends the first try of every flight begun since the last step. Once in a turn of the loop. */
@@ -185,7 +219,10 @@ export class Forwarder implements Transport {
     this.#freshCount = 0
     for (let index = 0; index < count; index++) {
       const flight = this.#fresh[index]!
-      if (this.#state[flight] === WAITING) this.#next(flight, false, nowMs)
+      if (this.#state[flight] !== WAITING) continue
+      const isFull = this.#groupHealth(this.#group[flight]!).inFlight > this.#groupFlightsMax
+      if (isFull) this.#fail(flight, FLIGHT_FULL, nowMs)
+      else this.#next(flight, false, nowMs)
     }
     this.#channels.flush()
   }
@@ -208,20 +245,22 @@ export class Forwarder implements Transport {
     }
   }
 
-  /** Ends tries that got no answer in time. To be called every 20 ms or so. */
+  /** Ends tries that got no answer in time, and probes who is ill. To be called every 20 ms or so. */
   tick(nowMs: number): void {
     for (let index = this.#activeCount - 1; index >= 0; index--) {
       const flight = this.#active[index]!
       if (nowMs >= this.#deadlineMs[flight]!) {
-        this.timeouts++
-        this.#health(flight).failed(nowMs)
+        this.#timeOut(flight)
         this.#fail(flight, FLIGHT_TIMEOUT, nowMs)
       } else if (nowMs - this.#sentMs[flight]! >= TRY_MS && this.#hasTry(flight)) {
-        this.timeouts++
-        this.#health(flight).failed(nowMs)
+        this.#timeOut(flight)
+        this.#next(flight, false, nowMs)
+      } else if (flight < this.#flightsMax && this.#health(flight).isLoop) {
         this.#next(flight, false, nowMs)
       }
     }
+    this.#probe(nowMs)
+    this.#channels.flush()
     this.#channels.sweep(nowMs)
   }
 
@@ -234,7 +273,7 @@ export class Forwarder implements Transport {
   servers(): { group: number; server: Server; health: ServerHealth }[] {
     const rows: { group: number; server: Server; health: ServerHealth }[] = []
     for (let group = 0; group < this.#routes.groupCount; group++) {
-      const health = this.#healthOfGroup(group)
+      const health = this.#groupHealth(group).servers
       for (const [index, server] of this.#routes.servers(group).entries()) {
         rows.push({ group, server, health: health[index]! })
       }
@@ -246,7 +285,7 @@ export class Forwarder implements Transport {
   #broken(flight: number, how: number, nowMs: number): void {
     const isLost = how === CHANNEL_LOST && this.#isAskedAgain[flight] === 0
     if (isLost) this.#isAskedAgain[flight] = 1
-    else this.#health(flight).failed(nowMs)
+    else this.#health(flight).failed()
     this.#next(flight, isLost, nowMs)
   }
 
@@ -274,13 +313,20 @@ export class Forwarder implements Transport {
     if (answer.isTruncated) {
       // Cut over TCP too: that server can't say it, and a part of an answer is none.
       const canSayMore = this.#state[flight] === UDP
-      if (!canSayMore) this.#health(flight).failed(nowMs)
+      if (!canSayMore) this.#health(flight).failed()
       this.#next(flight, canSayMore, nowMs)
       return
     }
-    this.#health(flight).succeeded(nowMs - this.#sentMs[flight]!)
+    if (flight >= this.#flightsMax) {
+      this.#probed(flight, answer.rcode, nowMs)
+      return
+    }
     // An rcode above 15 is about our hop (BADVERS, BADCOOKIE): nothing that a client could be told.
-    if (answer.rcode > RCODE_MASK || (isUnwilling(answer.rcode) && this.#hasServer(flight))) {
+    const isUnusable = answer.rcode > RCODE_MASK
+    const waitedMs = nowMs - this.#sentMs[flight]!
+    if (isUnusable || isUnwilling(answer.rcode)) this.#health(flight).declined(waitedMs, nowMs)
+    else this.#health(flight).succeeded(waitedMs, nowMs)
+    if (isUnusable || (isUnwilling(answer.rcode) && this.#hasServer(flight))) {
       this.#next(flight, false, nowMs)
       return
     }
@@ -296,7 +342,7 @@ export class Forwarder implements Transport {
     if (isStream) {
       // Nobody but the server can write into a connection: a wrong reply there is its last word.
       this.#channels.distrust(channel)
-      this.#health(flight).failed(nowMs)
+      this.#health(flight).failed()
     }
     if (isStream || this.#mismatches[flight]! >= MISMATCHES_MAX) {
       this.#next(flight, !isStream, nowMs)
@@ -310,27 +356,30 @@ export class Forwarder implements Transport {
   #next(flight: number, isStream: boolean, nowMs: number): void {
     this.#close(flight)
     const servers = this.#routes.servers(this.#group[flight]!)
-    const health = this.#healthOfGroup(this.#group[flight]!)
+    const health = this.#groupHealth(this.#group[flight]!).servers
     const triesMax = servers.length * TRIES_PER_SERVER
     let byStream = isStream
     while (byStream || this.#tries[flight]! < triesMax) {
       if (!byStream) {
         this.#tries[flight]!++
-        let server = chooseServer(health, this.#tried[flight]!, nowMs)
+        let server = chooseServer(health, this.#tried[flight]!)
         if (server < 0) {
           this.#tried[flight] = 0
-          server = chooseServer(health, 0, nowMs)
+          server = chooseServer(health, 0)
         }
+        if (server < 0) break
+        noteChoice(health, server)
         this.#server[flight] = server
         this.#tried[flight]! |= 1 << server
       }
       const server = servers[this.#server[flight]!]!
       const sent = this.#send(flight, server, byStream || server.transport === 'tcp', nowMs)
       if (sent === 0) return
-      if (sent !== -EMFILE) health[this.#server[flight]!]!.failed(nowMs)
+      if (sent !== -EMFILE) health[this.#server[flight]!]!.failed()
       byStream = false
     }
-    this.#fail(flight, FLIGHT_UNREACHABLE, nowMs)
+    const isLoop = chooseServer(health, 0) < 0
+    this.#fail(flight, isLoop ? FLIGHT_LOOP : FLIGHT_UNREACHABLE, nowMs)
   }
 
   /** 0 or -errno. */
@@ -339,22 +388,36 @@ export class Forwarder implements Transport {
     putU16(this.#channels.questions, at, this.#random())
     this.#mismatches[flight] = 0
     this.#sentMs[flight] = nowMs
-    this.queries++
-    this.#health(flight).queries++
+    const health = this.#health(flight)
+    if (flight >= this.#flightsMax) this.probes++
+    else {
+      this.queries++
+      health.queries++
+    }
+    health.askedMs = nowMs
     const bytes = this.#questionBytes[flight]!
     const opened = this.#channels.open(flight, server, isStream, bytes, nowMs)
-    if (opened === 0) this.#state[flight] = isStream ? STREAM : UDP
-    return opened
+    if (opened !== 0) return opened
+    this.#state[flight] = isStream ? STREAM : UDP
+    health.inFlight++
+    return 0
   }
 
   #fail(flight: number, failure: FlightFailure, nowMs: number): void {
     this.#end(flight)
-    this.#sink.failed(flight, failure, nowMs)
+    if (flight < this.#flightsMax) this.#sink.failed(flight, failure, nowMs)
+  }
+
+  #timeOut(flight: number): void {
+    if (flight < this.#flightsMax) this.timeouts++
+    this.#health(flight).timedOut(this.#sentMs[flight]!)
   }
 
   #end(flight: number): void {
     this.#close(flight)
     this.#state[flight] = IDLE
+    this.#groupHealth(this.#group[flight]!).inFlight--
+    if (flight >= this.#flightsMax) this.#probes.end(flight - this.#flightsMax)
     const last = this.#active[--this.#activeCount]!
     const place = this.#place[flight]!
     this.#active[place] = last
@@ -365,6 +428,47 @@ export class Forwarder implements Transport {
     if (this.#state[flight] !== UDP && this.#state[flight] !== STREAM) return
     this.#channels.close(flight)
     this.#state[flight] = WAITING
+    this.#health(flight).inFlight--
+  }
+
+  /** Asks the servers that are ill, of the groups that are configured. */
+  #probe(nowMs: number): void {
+    const configured = this.#routes.configured
+    for (let index = 0; index < configured.length; index++) {
+      const { group, name } = configured[index]!
+      const health = this.#groupHealth(group).servers
+      for (let server = 0; server < health.length; server++) {
+        const { isPaused, isLoop, probedMs } = health[server]!
+        if ((!isPaused && !isLoop) || nowMs - probedMs < PROBE_EVERY_MS) continue
+        const probe = this.#probes.begin(name)
+        if (probe < 0) return
+        health[server]!.probedMs = nowMs
+        this.#sendProbe(probe, group, server, nowMs)
+      }
+    }
+  }
+
+  #sendProbe(probe: number, group: number, index: number, nowMs: number): void {
+    const flight = this.#flightsMax + probe
+    const servers = this.#routes.servers(group)
+    this.#begin(flight, group, this.#probes.question(probe), nowMs)
+    this.#deadlineMs[flight] = nowMs + PROBE_EVERY_MS
+    this.#server[flight] = index
+    this.#tries[flight] = servers.length * TRIES_PER_SERVER
+    const server = servers[index]!
+    if (this.#send(flight, server, server.transport === 'tcp', nowMs) !== 0) this.#end(flight)
+  }
+
+  /** A server has answered a probe: it is well, unless it had the answer from us. */
+  #probed(flight: number, rcode: number, nowMs: number): void {
+    const health = this.#health(flight)
+    const hasReturned = this.#probes.hasReturned[flight - this.#flightsMax] === 1
+    // From one that is a loop SERVFAIL may come from us by way of the other process.
+    if (!hasReturned && !(health.isLoop && rcode === RCODE_SERVFAIL)) {
+      health.isLoop = false
+      health.succeeded(nowMs - this.#sentMs[flight]!, nowMs)
+    }
+    this.#end(flight)
   }
 
   /** Whether a try is left; the last one waits until the flight's deadline. */
@@ -379,14 +483,14 @@ export class Forwarder implements Transport {
   }
 
   #health(flight: number): ServerHealth {
-    return this.#healthOfGroup(this.#group[flight]!)[this.#server[flight]!]!
+    return this.#groupHealth(this.#group[flight]!).servers[this.#server[flight]!]!
   }
 
-  #healthOfGroup(group: number): ServerHealth[] {
-    let health = this.#groupHealth[group]
+  #groupHealth(group: number): GroupHealth {
+    let health = this.#groups[group]
     if (health === undefined) {
-      health = this.#routes.servers(group).map(() => new ServerHealth())
-      this.#groupHealth[group] = health
+      health = new GroupHealth(this.#routes.servers(group).length)
+      this.#groups[group] = health
     }
     return health
   }

@@ -47,6 +47,8 @@ interface Group {
 
 export class Routes {
   readonly #groups: Group[] = []
+  /** Groups that the configuration names now, each with one of its zones. */
+  configured: readonly Zone[] = []
   /** Longest first. */
   #zones: readonly Zone[] = []
   #standIns: readonly Endpoint[] = []
@@ -68,6 +70,7 @@ export class Routes {
     this.#zones = zones
       .map((zone) => ({ name: zone.name, group: numbers[zone.group]! }))
       .sort((a, b) => b.name.length - a.name.length)
+    this.configured = [...new Map(this.#zones.map((zone) => [zone.group, zone])).values()]
     this.#standIns = standIns
   }
 

@@ -11,6 +11,7 @@ import { TYPE_A } from '../wire/header.ts'
 import { parseName } from '../wire/text.ts'
 import { SocketChannels } from './channels.ts'
 import { Forwarder } from './forwarder.ts'
+import { PROBES_MAX } from './probes.ts'
 import { Routes } from './routes.ts'
 import { RCODE_NOERROR } from '../wire/header.ts'
 import { type Asked, Asker, answers, answerTo, TestServer } from './forwarder-fixture.ts'
@@ -207,7 +208,7 @@ test('a server that takes connections and is silent costs 5 s, and leaves no con
   const outcomes = await asker.end(...flights)
   assert(outcomes.every(({ failure }) => failure === FLIGHT_TIMEOUT))
   assert.equal(server.asked.length, 100)
-  assert.equal(asker.channels.streams.count, 0)
+  assert(asker.channels.streams.count <= 1, 'that of a probe')
 })
 
 test('a server that truncates is asked again over TCP, where one connection serves many', async () => {
@@ -228,7 +229,7 @@ test('the number of connections is bounded over all servers, and a question goes
   const servers = Array.from({ length: 31 }, () => server.as('tcp'))
   using asker = new Asker(servers)
   for (let round = 0; round < 3; round++) {
-    assert(areAnswered(await asker.end(...begin(asker, 400, `r${round}-`))))
+    assert(areAnswered(await asker.end(...begin(asker, 300, `r${round}-`))))
   }
   assert(asker.channels.streams.count <= 64)
 })
@@ -242,7 +243,12 @@ allocatesNothing('a question and its answer on a kept connection allocate nothin
   const epoll = new Epoll()
   let id = 0
   const random = (): number => (id = (id + 4711) & 0xffff)
-  const channels = new SocketChannels(epoll, { flightsMax: 8, mark: 0, token: 0, random })
+  const channels = new SocketChannels(epoll, {
+    flightsMax: 8 + PROBES_MAX,
+    mark: 0,
+    token: 0,
+    random,
+  })
   let ended = 0
   const sink = {
     arrived: (): void => {

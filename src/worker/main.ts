@@ -23,6 +23,7 @@ import { Pipeline } from '../pipeline/pipeline.ts'
 import { PolicyTable } from '../policy/table.ts'
 import { SocketChannels } from '../upstream/channels.ts'
 import { Forwarder } from '../upstream/forwarder.ts'
+import { PROBES_MAX } from '../upstream/probes.ts'
 import { Routes } from '../upstream/routes.ts'
 import type { AnswerSink } from '../upstream/transport.ts'
 import { Answer } from '../wire/answer.ts'
@@ -83,7 +84,7 @@ function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSi
   configure(options.upstreams)
   const random = randomId()
   const channels = new SocketChannels(world.epoll, {
-    flightsMax: FLIGHTS_MAX,
+    flightsMax: FLIGHTS_MAX + PROBES_MAX,
     mark: options.ownMark,
     token: TOKEN_FLIGHT,
     random,

@@ -97,4 +97,5 @@ export interface UpstreamRow {
   readonly failuresInRow: number
   readonly smoothedMs: number
   readonly isPaused: boolean
+  readonly isLoop: boolean
 }
