@@ -227,8 +227,9 @@ export class TestServer {
     say: (message: Uint8Array) => void,
   ): void {
     const name = formatName(parseMessage(bytes)!.question!.name)
-    if (/^[0-9a-f]{32}\./.test(name)) this.probed.push(name)
-    else this.asked.push(name)
+    const folded = name.toLowerCase()
+    if (/^[0-9a-f]{32}\./.test(folded)) this.probed.push(folded)
+    else this.asked.push(folded)
     this.react({ name, index, bytes: Uint8Array.from(bytes), connection, say })
   }
 }

@@ -1,7 +1,15 @@
 /** Servers that are ill in one way or another, over real sockets. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { RCODE_NOERROR, RCODE_REFUSED, RCODE_SERVFAIL } from '../wire/header.ts'
+import {
+  FLAG_QR,
+  FLAG_RA,
+  RCODE_FORMERR,
+  RCODE_NOERROR,
+  RCODE_REFUSED,
+  RCODE_SERVFAIL,
+} from '../wire/header.ts'
+import { buildMessage, parseMessage } from '../wire/message.ts'
 import { parseName } from '../wire/text.ts'
 import { Asker, answers, answerTo, type Reaction, TestServer } from './forwarder-fixture.ts'
 import { FLIGHT_FULL, FLIGHT_LOOP, FLIGHT_TIMEOUT, FLIGHT_UNREACHABLE } from './transport.ts'
@@ -139,4 +147,52 @@ test('one group never has all flights', async () => {
   assert(others.every(({ failure }) => failure === FLIGHT_TIMEOUT))
   server.react = answers
   assert.equal((await asker.ask('api.example.com.')).rcode, RCODE_NOERROR)
+})
+
+test('the question goes out in random case, and over TCP in lower case', async () => {
+  const asked: string[] = []
+  using server = await TestServer.start((question) => {
+    asked.push(question.name)
+    answers(question)
+  })
+  using asker = new Asker([server.as('udp')])
+  for (let round = 0; round < 10; round++) await asker.ask('a-long-name.example.com.')
+  assert.equal(new Set(asked).size, 10)
+  using overTcp = new Asker([server.as('tcp')])
+  await overTcp.ask('a-long-name.example.com.')
+  assert.equal(asked.at(-1), 'a-long-name.example.com.')
+})
+
+test('a server that does not keep the case is asked over TCP, and soon in lower case', async () => {
+  using server = await TestServer.start((asked) =>
+    asked.say(answerTo({ ...asked, name: asked.name.toLowerCase() })),
+  )
+  using asker = new Asker([server.as('udp')])
+  for (let round = 0; round < 6; round++) {
+    const { rcode, afterMs } = await asker.ask(`a-long-name-${round}.example.com.`)
+    assert.equal(rcode, RCODE_NOERROR)
+    assert(afterMs < 500, `${afterMs} ms`)
+  }
+  assert.equal(server.connections.length, 1)
+  assert.equal(server.asked.length, 3 * 2 + 3)
+  assert.equal(asker.health(0).failures, 0)
+})
+
+test('a server that does not know EDNS is asked without', async () => {
+  using server = await TestServer.start((asked) => {
+    const { id, edns } = parseMessage(asked.bytes)!
+    const reply = { id, flags: FLAG_QR | FLAG_RA, question: `${asked.name} A` }
+    const answer = `${asked.name} 300 IN A 192.0.2.10`
+    const rest = edns === null ? { answers: [answer] } : { rcode: RCODE_FORMERR }
+    asked.say(buildMessage({ ...reply, ...rest }))
+  })
+  for (const transport of ['udp', 'tcp'] as const) {
+    using asker = new Asker([server.as(transport)])
+    const before = server.asked.length
+    for (const name of ['one.example.com.', 'two.example.com.']) {
+      const { rcode, addressCount } = await asker.ask(name)
+      assert.deepEqual([rcode, addressCount], [RCODE_NOERROR, 1])
+    }
+    assert.equal(server.asked.length - before, 3)
+  }
 })

@@ -10,6 +10,9 @@
  *   so that the kernel drops what comes from elsewhere; and an ID from a cryptographic source.
  * - A datagram that is not the answer (other ID, other question, malformed) changes nothing: the
  *   try goes on waiting. After MISMATCHES_MAX of them somebody is guessing, and TCP is used.
+ * - The question's letters go out in random case, which the answer must repeat (0x20). A reply that
+ *   differs in nothing else may be from a server that does not keep it: if the right one does not
+ *   come either, the question goes over TCP, and after a few times the server is asked without.
  * - A connection is shared by many flights. One that ends although it had worked costs its flights
  *   nothing but the time: each is asked again on another, once. A reply there that is to none of
  *   their questions ends it.
@@ -32,10 +35,12 @@ import { writeQuestion } from '../wire/build.ts'
 import { putU16 } from '../wire/bytes.ts'
 import { UDP_BYTES } from '../wire/edns.ts'
 import {
+  ARCOUNT_AT,
   FLAG_CD,
   FLAG_RD,
   HEADER_BYTES,
   QUESTION_AT as QUESTION_SECTION_AT,
+  RCODE_FORMERR,
   RCODE_MASK,
   RCODE_NOTIMP,
   RCODE_REFUSED,
@@ -43,6 +48,7 @@ import {
 } from '../wire/header.ts'
 import { CHANNEL_LOST, type Channels, NOTHING_YET, QUESTION_AT, QUESTION_BYTES } from './channel.ts'
 import { chooseServer, GroupHealth, noteChoice, type ServerHealth } from './health.ts'
+import { isSameButCase, NEVER, setCase } from './letter-case.ts'
 import { Probes, PROBES_MAX } from './probes.ts'
 import type { Routes, Server } from './routes.ts'
 import {
@@ -65,6 +71,9 @@ const TRIES_PER_SERVER = 2
 const MISMATCHES_MAX = 8
 /** Both processes of a node probe: two a second together. */
 const PROBE_EVERY_MS = 1000
+/** How long the reply with the right case may come after one without; and how often it may not. */
+const CASE_WAIT_MS = 50
+const CASE_LOST_MAX = 3
 /** Of all flights, those that one group may have. */
 const GROUP_SHARE = 3 / 4
 
@@ -97,6 +106,9 @@ export class Forwarder implements Transport {
   readonly #mismatches: Uint8Array
   /** Whether it was asked again already because a connection had ended. */
   readonly #isAskedAgain: Uint8Array
+  /** When a reply came that had all right but the case; 0: none did. */
+  readonly #caseLostMs: Float64Array
+  readonly #hasOpt: Uint8Array
   readonly #questionBytes: Uint16Array
   readonly #sentMs: Float64Array
   readonly #deadlineMs: Float64Array
@@ -139,6 +151,8 @@ export class Forwarder implements Transport {
     this.#tried = new Uint32Array(count)
     this.#mismatches = new Uint8Array(count)
     this.#isAskedAgain = new Uint8Array(count)
+    this.#caseLostMs = new Float64Array(count)
+    this.#hasOpt = new Uint8Array(count)
     this.#questionBytes = new Uint16Array(count)
     this.#sentMs = new Float64Array(count)
     this.#deadlineMs = new Float64Array(count)
@@ -205,6 +219,7 @@ export class Forwarder implements Transport {
     this.#tries[flight] = 0
     this.#tried[flight] = 0
     this.#isAskedAgain[flight] = 0
+    this.#caseLostMs[flight] = 0
     this.#state[flight] = WAITING
     this.#place[flight] = this.#activeCount
     this.#active[this.#activeCount++] = flight
@@ -222,7 +237,7 @@ export class Forwarder implements Transport {
       if (this.#state[flight] !== WAITING) continue
       const isFull = this.#groupHealth(this.#group[flight]!).inFlight > this.#groupFlightsMax
       if (isFull) this.#fail(flight, FLIGHT_FULL, nowMs)
-      else this.#next(flight, false, nowMs)
+      else this.#next(flight, nowMs)
     }
     this.#channels.flush()
   }
@@ -254,9 +269,15 @@ export class Forwarder implements Transport {
         this.#fail(flight, FLIGHT_TIMEOUT, nowMs)
       } else if (nowMs - this.#sentMs[flight]! >= TRY_MS && this.#hasTry(flight)) {
         this.#timeOut(flight)
-        this.#next(flight, false, nowMs)
+        this.#next(flight, nowMs)
+      } else if (
+        this.#state[flight] === UDP &&
+        this.#caseLostMs[flight]! > 0 &&
+        nowMs - this.#caseLostMs[flight]! >= CASE_WAIT_MS
+      ) {
+        this.#loseCase(flight, nowMs)
       } else if (flight < this.#flightsMax && this.#health(flight).isLoop) {
-        this.#next(flight, false, nowMs)
+        this.#next(flight, nowMs)
       }
     }
     this.#probe(nowMs)
@@ -284,9 +305,13 @@ export class Forwarder implements Transport {
   /** A try ended without a reply. */
   #broken(flight: number, how: number, nowMs: number): void {
     const isLost = how === CHANNEL_LOST && this.#isAskedAgain[flight] === 0
-    if (isLost) this.#isAskedAgain[flight] = 1
-    else this.#health(flight).failed()
-    this.#next(flight, isLost, nowMs)
+    if (isLost) {
+      this.#isAskedAgain[flight] = 1
+      this.#again(flight, true, nowMs)
+      return
+    }
+    this.#health(flight).failed()
+    this.#next(flight, nowMs)
   }
 
   #received(channel: number, flight: number, nowMs: number): void {
@@ -313,8 +338,19 @@ export class Forwarder implements Transport {
     if (answer.isTruncated) {
       // Cut over TCP too: that server can't say it, and a part of an answer is none.
       const canSayMore = this.#state[flight] === UDP
-      if (!canSayMore) this.#health(flight).failed()
-      this.#next(flight, canSayMore, nowMs)
+      if (canSayMore) this.#again(flight, true, nowMs)
+      else {
+        this.#health(flight).failed()
+        this.#next(flight, nowMs)
+      }
+      return
+    }
+    if (this.#state[flight] === UDP && this.#caseLostMs[flight] === 0) {
+      this.#health(flight).caseLost = 0
+    }
+    if (isAboutOpt(answer) && this.#hasOpt[flight] === 1) {
+      this.#health(flight).speaksEdns = false
+      this.#again(flight, this.#state[flight] === STREAM, nowMs)
       return
     }
     if (flight >= this.#flightsMax) {
@@ -327,7 +363,7 @@ export class Forwarder implements Transport {
     if (isUnusable || isUnwilling(answer.rcode)) this.#health(flight).declined(waitedMs, nowMs)
     else this.#health(flight).succeeded(waitedMs, nowMs)
     if (isUnusable || (isUnwilling(answer.rcode) && this.#hasServer(flight))) {
-      this.#next(flight, false, nowMs)
+      this.#next(flight, nowMs)
       return
     }
     this.#end(flight)
@@ -338,69 +374,91 @@ export class Forwarder implements Transport {
   #mistaken(channel: number, flight: number, nowMs: number): void {
     this.#mismatchCount++
     this.#mismatches[flight]!++
-    const isStream = this.#state[flight] === STREAM
-    if (isStream) {
+    if (this.#state[flight] === STREAM) {
       // Nobody but the server can write into a connection: a wrong reply there is its last word.
       this.#channels.distrust(channel)
       this.#health(flight).failed()
-    }
-    if (isStream || this.#mismatches[flight]! >= MISMATCHES_MAX) {
-      this.#next(flight, !isStream, nowMs)
+      this.#next(flight, nowMs)
+    } else if (this.#mismatches[flight]! >= MISMATCHES_MAX) this.#again(flight, true, nowMs)
+    else if (this.#caseLostMs[flight] === 0 && this.#isOnlyCase(flight)) {
+      this.#caseLostMs[flight] = nowMs
     }
   }
 
-  /**
-   * The next try: by a connection to the same server (which goes on with the try that made it
-   * necessary), or to the best server not tried in this round.
-   */
-  #next(flight: number, isStream: boolean, nowMs: number): void {
+  /** Whether the reply has everything right but the case of the question. */
+  #isOnlyCase(flight: number): boolean {
+    const { questions, reply, replyAt, replyBytes } = this.#channels
+    const at = flight * QUESTION_BYTES + QUESTION_AT
+    const bytes = this.#questionBytes[flight]! - HEADER_BYTES - OPT_BYTES
+    if (replyBytes < HEADER_BYTES + bytes) return false
+    if (reply[replyAt] !== questions[at] || reply[replyAt + 1] !== questions[at + 1]) return false
+    return isSameButCase(reply, replyAt + HEADER_BYTES, questions, at + HEADER_BYTES, bytes)
+  }
+
+  /** The reply with the right case has not come: it was no forgery, the server does not keep it. */
+  #loseCase(flight: number, nowMs: number): void {
+    const health = this.#health(flight)
+    health.caseLost++
+    if (health.caseLost >= CASE_LOST_MAX) health.keepsCase = false
+    this.#again(flight, true, nowMs)
+  }
+
+  /** The same server again, which goes on with the try that made it necessary. */
+  #again(flight: number, isStream: boolean, nowMs: number): void {
+    this.#close(flight)
+    const server = this.#routes.servers(this.#group[flight]!)[this.#server[flight]!]!
+    if (!this.#send(flight, server, isStream, nowMs)) this.#next(flight, nowMs)
+  }
+
+  /** The next try: the best server not tried in this round. */
+  #next(flight: number, nowMs: number): void {
     this.#close(flight)
     const servers = this.#routes.servers(this.#group[flight]!)
     const health = this.#groupHealth(this.#group[flight]!).servers
-    const triesMax = servers.length * TRIES_PER_SERVER
-    let byStream = isStream
-    while (byStream || this.#tries[flight]! < triesMax) {
-      if (!byStream) {
-        this.#tries[flight]!++
-        let server = chooseServer(health, this.#tried[flight]!)
-        if (server < 0) {
-          this.#tried[flight] = 0
-          server = chooseServer(health, 0)
-        }
-        if (server < 0) break
-        noteChoice(health, server)
-        this.#server[flight] = server
-        this.#tried[flight]! |= 1 << server
+    while (this.#hasTry(flight)) {
+      this.#tries[flight]!++
+      let index = chooseServer(health, this.#tried[flight]!)
+      if (index < 0) {
+        this.#tried[flight] = 0
+        index = chooseServer(health, 0)
       }
-      const server = servers[this.#server[flight]!]!
-      const sent = this.#send(flight, server, byStream || server.transport === 'tcp', nowMs)
-      if (sent === 0) return
-      if (sent !== -EMFILE) health[this.#server[flight]!]!.failed()
-      byStream = false
+      if (index < 0) break
+      noteChoice(health, index)
+      this.#server[flight] = index
+      this.#tried[flight]! |= 1 << index
+      const server = servers[index]!
+      if (this.#send(flight, server, server.transport !== 'udp', nowMs)) return
     }
     const isLoop = chooseServer(health, 0) < 0
     this.#fail(flight, isLoop ? FLIGHT_LOOP : FLIGHT_UNREACHABLE, nowMs)
   }
 
-  /** 0 or -errno. */
-  #send(flight: number, server: Server, isStream: boolean, nowMs: number): number {
+  /** Whether the question is on its way. */
+  #send(flight: number, server: Server, isStream: boolean, nowMs: number): boolean {
+    const questions = this.#channels.questions
     const at = flight * QUESTION_BYTES + QUESTION_AT
-    putU16(this.#channels.questions, at, this.#random())
+    const health = this.#health(flight)
+    putU16(questions, at, this.#random())
+    // Over UDP whoever guesses must guess this too. On a connection there is nothing to guess.
+    const isMixed = !isStream && health.keepsCase && this.#caseLostMs[flight] === 0
+    setCase(questions, at + QUESTION_SECTION_AT, isMixed ? this.#random : NEVER)
+    this.#hasOpt[flight] = health.speaksEdns ? 1 : 0
+    putU16(questions, at + ARCOUNT_AT, this.#hasOpt[flight]!)
     this.#mismatches[flight] = 0
     this.#sentMs[flight] = nowMs
-    const health = this.#health(flight)
     if (flight >= this.#flightsMax) this.probes++
     else {
       this.queries++
       health.queries++
     }
     health.askedMs = nowMs
-    const bytes = this.#questionBytes[flight]!
+    const bytes = this.#questionBytes[flight]! - (health.speaksEdns ? 0 : OPT_BYTES)
     const opened = this.#channels.open(flight, server, isStream, bytes, nowMs)
-    if (opened !== 0) return opened
-    this.#state[flight] = isStream ? STREAM : UDP
-    health.inFlight++
-    return 0
+    if (opened === 0) {
+      this.#state[flight] = isStream ? STREAM : UDP
+      health.inFlight++
+    } else if (opened !== -EMFILE) health.failed()
+    return opened === 0
   }
 
   #fail(flight: number, failure: FlightFailure, nowMs: number): void {
@@ -456,7 +514,7 @@ export class Forwarder implements Transport {
     this.#server[flight] = index
     this.#tries[flight] = servers.length * TRIES_PER_SERVER
     const server = servers[index]!
-    if (this.#send(flight, server, server.transport === 'tcp', nowMs) !== 0) this.#end(flight)
+    if (!this.#send(flight, server, server.transport !== 'udp', nowMs)) this.#end(flight)
   }
 
   /** A server has answered a probe: it is well, unless it had the answer from us. */
@@ -494,6 +552,12 @@ export class Forwarder implements Transport {
     }
     return health
   }
+}
+
+/** How a server of before EDNS answers one that speaks it. RFC 6891 §7. */
+function isAboutOpt(answer: Answer): boolean {
+  if (answer.optAt !== 0) return false
+  return answer.rcode === RCODE_FORMERR || answer.rcode === RCODE_NOTIMP
 }
 
 /** Rcodes with which a server says that it will not or cannot answer: another one may. */

@@ -18,6 +18,8 @@ const SMOOTHING = 1 / 8
 /** What SERVFAIL and its like count as: whoever says no quickly is not the fastest server. */
 const DECLINED_MS = 400
 const EXPLORE_EVERY = 32
+/** What a server that has not answered yet counts as: its turn to be tried comes. */
+const UNKNOWN_MS = 1000
 
 export class ServerHealth {
   failuresInRow = 0
@@ -31,6 +33,11 @@ export class ServerHealth {
   probedMs = Number.NEGATIVE_INFINITY
   /** How often another one that was well was asked since. */
   passedOver = 0
+  /** It repeats the question as it was asked; how often it did not, since it last did. */
+  keepsCase = true
+  caseLost = 0
+  /** False: an OPT record is more than it understands. */
+  speaksEdns = true
   /** For `status`. */
   queries = 0
   failures = 0
@@ -41,7 +48,7 @@ export class ServerHealth {
 
   succeeded(roundTripMs: number, nowMs: number): void {
     // What was measured before it was ill says nothing about how it is now.
-    const isFirst = this.smoothedMs === 0 || this.failuresInRow > 0
+    const isFirst = this.heardMs === Number.NEGATIVE_INFINITY || this.failuresInRow > 0
     this.failuresInRow = 0
     this.heardMs = nowMs
     this.smoothedMs = isFirst
@@ -103,5 +110,6 @@ export function noteChoice(servers: readonly ServerHealth[], chosen: number): vo
 
 /** What one more question may have to wait there; the 1 ms keeps near ones comparable. */
 function waitOf(server: ServerHealth): number {
-  return (server.smoothedMs + 1) * (server.inFlight + 1)
+  const isKnown = server.heardMs !== Number.NEGATIVE_INFINITY
+  return ((isKnown ? server.smoothedMs : UNKNOWN_MS) + 1) * (server.inFlight + 1)
 }
