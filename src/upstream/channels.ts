@@ -1,6 +1,7 @@
 /**
  * Channels over real sockets: for each try over UDP a connected socket of its own, for tries over
- * TCP places on connections that are kept (streams.ts).
+ * TCP and TLS places on connections that are kept (streams.ts). TLS is made elsewhere: here it is a
+ * stream in clear text that somebody encrypts.
  *
  * The worker's loop owns the epoll. A flight's socket is registered there under `token` plus the
  * flight's number, a connection behind them; the loop calls Forwarder.channelReady when one fires.
@@ -34,6 +35,8 @@ export interface SocketChannelOptions {
   readonly token: number
   /** 0 to 65,535. */
   readonly random: () => number
+  /** A stream to a server over TLS: a descriptor, or -errno. */
+  readonly connectTls: (server: Server) => number
 }
 
 export class SocketChannels implements Channels {
@@ -49,7 +52,7 @@ export class SocketChannels implements Channels {
   readonly #sockets: Int32Array
 
   constructor(epoll: Epoll, options: SocketChannelOptions) {
-    const { flightsMax, mark, token, random } = options
+    const { flightsMax, mark, token, random, connectTls } = options
     this.#epoll = epoll
     this.#options = options
     this.#questionMemory = Region.create(flightsMax * QUESTION_BYTES)
@@ -60,7 +63,10 @@ export class SocketChannels implements Channels {
     this.streams = new StreamPool(epoll, {
       flightsMax,
       token: token + flightsMax,
-      connect: ({ family, address, port }) => connectTcp(family, address, 0, port, mark),
+      connect: (server) =>
+        server.transport === 'tls'
+          ? connectTls(server)
+          : connectTcp(server.family, server.address, 0, server.port, mark),
       random,
     })
   }

@@ -9,6 +9,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server as TcpServer, type Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import { Epoll } from '../linux/epoll.ts'
+import { EMFILE } from '../linux/errno.ts'
 import { Answer } from '../wire/answer.ts'
 import { FLAG_QR, FLAG_RA, FLAG_RD, TYPE_A } from '../wire/header.ts'
 import { buildMessage, parseMessage } from '../wire/message.ts'
@@ -42,12 +43,16 @@ export class Asker {
   #flight = 0
   #tickMs = 0
 
-  constructor(servers: readonly Server[], zone = '.') {
+  constructor(
+    servers: readonly Server[],
+    zone = '.',
+    connectTls: (server: Server) => number = () => -EMFILE,
+  ) {
     const random = (): number => randomInt(0x10000)
     const routes = new Routes()
     routes.configure([servers], [{ name: parseName(zone), group: 0 }], [])
     this.channels = new SocketChannels(this.#epoll, {
-      ...{ flightsMax: FLIGHTS_MAX + PROBES_MAX, mark: 0, token: TOKEN, random },
+      ...{ flightsMax: FLIGHTS_MAX + PROBES_MAX, mark: 0, token: TOKEN, random, connectTls },
     })
     const sink = {
       arrived: (flight: number, _bytes: Uint8Array, _at: number, answer: Answer): void =>

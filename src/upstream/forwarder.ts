@@ -442,8 +442,9 @@ export class Forwarder implements Transport {
     // Over UDP whoever guesses must guess this too. On a connection there is nothing to guess.
     const isMixed = !isStream && health.keepsCase && this.#caseLostMs[flight] === 0
     setCase(questions, at + QUESTION_SECTION_AT, isMixed ? this.#random : NEVER)
-    this.#hasOpt[flight] = health.speaksEdns ? 1 : 0
-    putU16(questions, at + ARCOUNT_AT, this.#hasOpt[flight]!)
+    const optCount = health.speaksEdns ? 1 : 0
+    this.#hasOpt[flight] = optCount
+    putU16(questions, at + ARCOUNT_AT, optCount)
     this.#mismatches[flight] = 0
     this.#sentMs[flight] = nowMs
     if (flight >= this.#flightsMax) this.probes++

@@ -27,7 +27,7 @@ test('each letter is upper case where its bit is set, and other bytes stay as th
 
 test('a long name takes more than one drawing', () => {
   let drawn = 0
-  cased(`${'abcdefghij.'.repeat(20)}`, () => ++drawn)
+  cased('abcdefghij.'.repeat(20), () => ++drawn)
   assert.equal(drawn, 13)
 })
 

@@ -248,6 +248,7 @@ allocatesNothing('a question and its answer on a kept connection allocate nothin
     mark: 0,
     token: 0,
     random,
+    connectTls: () => -1,
   })
   let ended = 0
   const sink = {

@@ -17,6 +17,7 @@ import { Epoll } from '../linux/epoll.ts'
 import { EventFd } from '../linux/eventfd.ts'
 import { exitNow, monotonicMs, writeStderr } from '../linux/process.ts'
 import { Region } from '../linux/region.ts'
+import { StreamPair } from '../linux/stream-pair.ts'
 import { GRANT_BATCH } from '../pipeline/admit.ts'
 import { COUNTER_COUNT, Counters } from '../pipeline/counters.ts'
 import { Pipeline } from '../pipeline/pipeline.ts'
@@ -24,14 +25,14 @@ import { PolicyTable } from '../policy/table.ts'
 import { SocketChannels } from '../upstream/channels.ts'
 import { Forwarder } from '../upstream/forwarder.ts'
 import { PROBES_MAX } from '../upstream/probes.ts'
-import { Routes } from '../upstream/routes.ts'
+import { Routes, type Server } from '../upstream/routes.ts'
 import type { AnswerSink } from '../upstream/transport.ts'
 import { Answer } from '../wire/answer.ts'
 import { COUNTERS_AT, TABLE_TAKEN } from './control.ts'
 import { Inbox } from './inbox.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
 import { Loop, TOKEN_FLIGHT, TOKEN_TCP, TOKEN_WAKE } from './loop.ts'
-import type { UpstreamTable, WorkerRequest, WorkerStart } from './message.ts'
+import type { TlsRequest, UpstreamTable, WorkerRequest, WorkerStart } from './message.ts'
 import { SocketReplies } from './replies.ts'
 import { answerRequest } from './request.ts'
 import { TcpServer } from './tcp-server.ts'
@@ -77,7 +78,12 @@ function openWorld(options: WorkerStart) {
 type World = ReturnType<typeof openWorld>
 
 /** Asks upstreams; answers go to `sink`, which is made after it and with it. */
-function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSink) {
+function buildForwarder(
+  world: World,
+  options: WorkerStart,
+  port: MessagePort,
+  sink: () => AnswerSink,
+) {
   const routes = new Routes()
   const configure = ({ groups, zones, standIns }: UpstreamTable): void =>
     routes.configure(groups, zones, standIns)
@@ -88,6 +94,7 @@ function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSi
     mark: options.ownMark,
     token: TOKEN_FLIGHT,
     random,
+    connectTls: tlsConnector(port),
   })
   const forwarder = new Forwarder(
     routes,
@@ -102,12 +109,12 @@ function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSi
   return { forwarder, configure }
 }
 
-function buildLoop(world: World, options: WorkerStart) {
+function buildLoop(world: World, options: WorkerStart, port: MessagePort) {
   const { now, control, counters, tables, policy, epoll, cache, learned, nameSeed } = world
   const tcp = new TcpServer(epoll, { token: TOKEN_TCP, ownerMark: options.ownerMark })
   const sockets: ListenSocket[] = []
   const replies = new SocketReplies(sockets, tcp, counters)
-  const { forwarder, configure } = buildForwarder(world, options, () => pipeline)
+  const { forwarder, configure } = buildForwarder(world, options, port, () => pipeline)
   const { grants } = options
   const grantWriter =
     grants === null ? null : new PacketGrantWriter({ ...grants, capacity: GRANT_BATCH })
@@ -153,7 +160,7 @@ function buildLoop(world: World, options: WorkerStart) {
 
 function start(port: MessagePort, options: WorkerStart): void {
   const world = openWorld(options)
-  const { loop, replies, forwarder, configure } = buildLoop(world, options)
+  const { loop, replies, forwarder, configure } = buildLoop(world, options, port)
   port.on('message', (request: WorkerRequest) => {
     if (request.kind === 'sockets') {
       loop.useSockets(request.sockets)
@@ -170,6 +177,17 @@ function start(port: MessagePort, options: WorkerStart): void {
     else setTimeout(turn, 1)
   }
   turn()
+}
+
+/** Has the main thread, where TLS can be spoken, encrypt one end of a pair; the other is ours. */
+function tlsConnector(port: MessagePort): (server: Server) => number {
+  const pair = new StreamPair()
+  return (server) => {
+    const opened = pair.open()
+    if (opened < 0) return opened
+    port.postMessage({ kind: 'tls', fd: pair.far, server } satisfies TlsRequest)
+    return pair.near
+  }
 }
 
 /** IDs from a cryptographic source, drawn in bulk: one call to it would cost more than a query. */
