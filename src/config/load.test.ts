@@ -52,6 +52,7 @@ test('two keys are enough for a cache without root: everything else has a defaul
         zones: ['.'],
         servers: [{ kind: 'address', address: '192.0.2.53', port: 53 }],
         transport: 'udp',
+        identity: null,
       },
     ],
     cache: {
@@ -116,6 +117,7 @@ clients: {file: clients.yaml, unknown: closed}
         { kind: 'address', address: '2001:db8::54', port: 53 },
       ],
       transport: 'tcp',
+      identity: null,
     },
     {
       zones: ['.'],
@@ -124,6 +126,7 @@ clients: {file: clients.yaml, unknown: closed}
         { kind: 'file', path: '/etc/namegate/resolv.conf' },
       ],
       transport: 'udp',
+      identity: null,
     },
   ])
   assert.deepEqual(config.cache, {
@@ -228,14 +231,13 @@ listen: {addresses: [127.0.0.1]}
 upstreams:
   - zones: ["."]
     servers: [192.0.2.53]
-    transport: tls
+    transport: tcp
 clients: {kubernetes: true}
 observe:
   hubble: {agent: unix:agent.sock}
   metrics: {agent: "127.0.0.1:9253"}
 `),
     [
-      '6:5: upstreams[0].transport: DNS over TLS to upstreams is not built yet; write udp or tcp',
       '7:11: clients.kubernetes: reading the Kubernetes API is not built yet; give clients.file instead',
       "9:3: observe.hubble: the Hubble server is not built yet; 'namegate observe' shows the flows",
       "10:3: observe.metrics: metrics are not built yet; 'namegate status -o json' has the counters",
@@ -302,7 +304,7 @@ test('a value of the wrong shape is named, whatever stands there', () => {
 test('an empty file says what is missing', () => {
   assert.deepEqual(faults(''), [
     '1:1: listen.addresses: is missing, and has no default',
-    '1:1: upstreams: is missing; write a list of mappings of zones, servers, transport',
+    '1:1: upstreams: is missing; write a list of mappings of zones, servers, transport, serverName, pins',
   ])
   assert.deepEqual(faults('[]'), [
     '1:1: must be a mapping of node, state, run, listen, intercept, upstreams, cache, policy, clients, observe',
@@ -377,4 +379,44 @@ test('a file that is being repaired still says where the daemons are', () => {
   )
   assert.equal(readRun('cahce: 1', '/etc/namegate/n.yaml', ROOT), '/run/namegate')
   assert.equal(readRun('', '/etc/namegate/n.yaml', ROOT), '/run/namegate')
+})
+
+test('with tls it is said whom to trust, and the port is 853', () => {
+  const pin = `${'A'.repeat(43)}=`
+  const { upstreams } = read(`
+listen: {addresses: [127.0.0.1]}
+upstreams:
+  - zones: ["."]
+    servers: [192.0.2.53, 192.0.2.54:8853]
+    transport: tls
+    serverName: dns.example.net
+    pins: ["${pin}"]
+`)
+  assert.deepEqual(upstreams[0], {
+    zones: ['.'],
+    servers: [
+      { kind: 'address', address: '192.0.2.53', port: 853 },
+      { kind: 'address', address: '192.0.2.54', port: 8853 },
+    ],
+    transport: 'tls',
+    identity: { serverName: 'dns.example.net', pins: [pin] },
+  })
+})
+
+test('tls without a name or pin, a bad one, and either without tls are faults', () => {
+  assert.deepEqual(
+    faults(`
+listen: {addresses: [127.0.0.1]}
+upstreams:
+  - {zones: [example.com], servers: [192.0.2.53], transport: tls}
+  - {zones: [example.net], servers: [192.0.2.53], serverName: dns.example.net}
+  - {zones: ["."], servers: [192.0.2.53], transport: tls, serverName: "a b", pins: [abc]}
+`),
+    [
+      '4:62: upstreams[0].transport: needs serverName, pins or both: without, whoever answers would be trusted',
+      '5:63: upstreams[1].serverName: means nothing without transport: tls',
+      "6:71: upstreams[2].serverName: 'a b' is no host name and no address",
+      '6:85: upstreams[2].pins[0]: is no pin; write SHA-256 of the public key in base64, 44 characters',
+    ],
+  )
 })

@@ -8,8 +8,9 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseDocument } from 'yaml'
+import { canonicalAddress } from '../identity/address.ts'
 import { type ConfigFault, ConfigDocument, type Values } from './document.ts'
-import type { Mark, UpstreamServer } from './values.ts'
+import type { Mark, UpstreamServer, WrittenServer } from './values.ts'
 
 export interface Config {
   /** Absolute path of the file this was read from. */
@@ -44,7 +45,19 @@ export interface UpstreamConfig {
   /** Lower case, no final dot; '.' is the root. No zone is in two upstreams. */
   readonly zones: readonly string[]
   readonly servers: readonly UpstreamServer[]
-  readonly transport: 'udp' | 'tcp'
+  readonly transport: 'udp' | 'tcp' | 'tls'
+  /** With tls, and only then: whom to trust. */
+  readonly identity: {
+    readonly serverName: string | null
+    readonly pins: readonly string[]
+  } | null
+}
+
+/** The mapping as it was read. */
+interface WrittenUpstream extends Pick<UpstreamConfig, 'zones' | 'transport'> {
+  readonly servers: readonly WrittenServer[]
+  readonly serverName: string | null
+  readonly pins: readonly string[]
 }
 
 export interface CacheConfig {
@@ -150,7 +163,7 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
     run: (values['run'] as string | null) ?? defaultRun(machine),
     listen: values['listen'] as Config['listen'],
     intercept: values['intercept'] as Config['intercept'],
-    upstreams: values['upstreams'] as Config['upstreams'],
+    upstreams: (values['upstreams'] as WrittenUpstream[]).map(assembleUpstream),
     cache: {
       sizeBytes: cache['size'] as number,
       maxTtlSeconds: cache['maxTtl'] as number,
@@ -167,6 +180,16 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
     },
   }
 }
+
+function assembleUpstream(written: WrittenUpstream): UpstreamConfig {
+  const { zones, transport, serverName, pins } = written
+  const servers = written.servers.map((server) =>
+    server.kind === 'file' ? server : { ...server, port: server.port ?? PORTS[transport] },
+  )
+  return { zones, servers, transport, identity: transport === 'tls' ? { serverName, pins } : null }
+}
+
+const PORTS = { udp: 53, tcp: 53, tls: 853 } as const
 
 /** What must hold between keys that are each fine alone. */
 function checkTogether(values: Values, document: ConfigDocument): void {
@@ -185,14 +208,14 @@ function checkTogether(values: Values, document: ConfigDocument): void {
     }
   }
   const zones = new Map<string, string>()
-  for (const [index, upstream] of (values['upstreams'] as Config['upstreams']).entries()) {
+  for (const [index, upstream] of (values['upstreams'] as WrittenUpstream[]).entries()) {
     checkUpstream(upstream, `upstreams[${index}]`, listen, zones, document)
   }
 }
 
 /** @param zones  zones seen so far, and where */
 function checkUpstream(
-  upstream: UpstreamConfig,
+  upstream: WrittenUpstream,
   key: string,
   listen: Config['listen'],
   zones: Map<string, string>,
@@ -204,13 +227,42 @@ function checkUpstream(
     if (other !== undefined) document.faultAt(place, `'${zone}' stands already at ${other}`)
     else zones.set(zone, place)
   }
+  checkIdentity(upstream, key, document)
   for (const [index, server] of upstream.servers.entries()) {
-    if (server.kind !== 'address' || server.port !== listen.port) continue
+    if (server.kind !== 'address') continue
+    if ((server.port ?? PORTS[upstream.transport]) !== listen.port) continue
     if (listen.addresses.includes(server.address)) {
       const why = 'is our own listen address: questions would go round in a circle'
       document.faultAt(`${key}.servers[${index}]`, why)
     }
   }
+}
+
+/** Whom to trust must be said with tls (never "whoever answers"), and means nothing without. */
+function checkIdentity(upstream: WrittenUpstream, key: string, document: ConfigDocument): void {
+  const { transport, serverName, pins } = upstream
+  if (transport !== 'tls') {
+    const stray = serverName !== null ? 'serverName' : pins.length > 0 ? 'pins' : null
+    if (stray !== null) document.faultAt(`${key}.${stray}`, 'means nothing without transport: tls')
+    return
+  }
+  if (serverName === null && pins.length === 0) {
+    const why = 'needs serverName, pins or both: without, whoever answers would be trusted'
+    document.faultAt(`${key}.transport`, why)
+  }
+  if (serverName !== null && !isServerName(serverName)) {
+    document.faultAt(`${key}.serverName`, `'${serverName}' is no host name and no address`)
+  }
+  for (const [index, pin] of pins.entries()) {
+    if (/^[A-Za-z0-9+/]{43}=$/.test(pin)) continue
+    const why = 'is no pin; write SHA-256 of the public key in base64, 44 characters'
+    document.faultAt(`${key}.pins[${index}]`, why)
+  }
+}
+
+function isServerName(text: string): boolean {
+  if (canonicalAddress(text) !== null) return true
+  return text.length <= 253 && text.split('.').every((label) => /^[\w-]{1,63}$/.test(label))
 }
 
 function freeze<T>(value: T): T {

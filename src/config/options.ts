@@ -113,7 +113,21 @@ export const OPTIONS: readonly Option[] = [
     kind: 'choice',
     values: ['udp', 'tcp', 'tls'],
     default: 'udp',
-    why: 'How servers are asked. With udp, truncated answers are fetched again by TCP.',
+    why: 'How servers are asked. With udp, truncated answers are fetched again by TCP. With tls, serverName, pins or both say whom to trust, and the port is 853 unless given.',
+  },
+  {
+    key: 'upstreams[].serverName',
+    kind: 'text',
+    default: null,
+    why: "With tls: the name, or address, that the servers' certificates must be for. Their authority must be one that Node trusts; NODE_EXTRA_CA_CERTS adds others.",
+  },
+  {
+    key: 'upstreams[].pins',
+    kind: 'text',
+    isList: true,
+    default: [],
+    max: 16,
+    why: "With tls: the server's public key must be one of these, SHA-256 of its SubjectPublicKeyInfo in base64. Without serverName any certificate with that key will do.",
   },
   ...CACHE_OPTIONS,
   {
@@ -196,11 +210,6 @@ export interface Unbuilt {
 
 /** Keys and values whose feature does not exist yet. This list and nothing else decides it. */
 export const UNBUILT: readonly Unbuilt[] = [
-  {
-    key: 'upstreams[].transport',
-    value: 'tls',
-    message: 'DNS over TLS to upstreams is not built yet; write udp or tcp',
-  },
   {
     key: 'clients.kubernetes',
     off: 'false',

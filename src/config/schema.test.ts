@@ -37,7 +37,7 @@ test('the schema allows no unknown key, and requires what has no default', () =>
   const upstream = properties['upstreams']!['items'] as Schema
   assert.deepEqual(upstream['required'], ['zones', 'servers'])
   const transport = (upstream['properties'] as Record<string, Schema>)['transport']!
-  assert.deepEqual(transport['enum'], ['udp', 'tcp'])
+  assert.deepEqual(transport['enum'], ['udp', 'tcp', 'tls'])
 })
 
 test('sizes and durations are written with the largest unit that says them exactly', () => {

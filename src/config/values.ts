@@ -20,8 +20,11 @@ export interface Mark {
 }
 
 /** One entry of `servers`: a server, or a file in the format of resolv.conf that lists some. */
-export type UpstreamServer =
-  | { readonly kind: 'address'; readonly address: string; readonly port: number }
+export type UpstreamServer = WrittenServer<number>
+
+/** As written: without a port, null; which one is meant depends on the transport. */
+export type WrittenServer<Port = number | null> =
+  | { readonly kind: 'address'; readonly address: string; readonly port: Port }
   | { readonly kind: 'file'; readonly path: string }
 
 /** What a reader may need beside the text. */
@@ -199,18 +202,16 @@ function readZone(text: string): string {
   return zone
 }
 
-const DNS_PORT = 53
-
-function readServer(text: string, context: ValueContext): UpstreamServer {
+function readServer(text: string, context: ValueContext): WrittenServer {
   if (text.includes('/')) return { kind: 'file', path: readPath(text, context) }
   const match = /^\[([^\]]*)\](?::(\d+))?$/.exec(text) ?? /^([^:]*)(?::(\d+))?$/.exec(text)
   const bare = canonicalAddress(text)
-  if (bare !== null) return { kind: 'address', address: bare, port: DNS_PORT }
+  if (bare !== null) return { kind: 'address', address: bare, port: null }
   if (!match || canonicalAddress(match[1]!) === null) {
     throw new BadValue(
       `'${text}' is no server; write address, address:port, [address]:port, or the path of a file (with a /)`,
     )
   }
-  const port = match[2] === undefined ? DNS_PORT : readInteger(match[2], 1, 65535)
+  const port = match[2] === undefined ? null : readInteger(match[2], 1, 65535)
   return { kind: 'address', address: readAddress(match[1]!), port }
 }

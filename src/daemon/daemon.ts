@@ -42,6 +42,7 @@ import { dumpAnswers, PeerRecords, takeRecords } from './peer-records.ts'
 import { SharedSockets } from './shared-sockets.ts'
 import { StartError } from './start-error.ts'
 import { marksOf, nflogGroup, PLACES, Structure } from './structure.ts'
+import { TlsRelay } from './tls-relay.ts'
 import { UpstreamSource } from './upstreams.ts'
 import type { DaemonView, PolicyOrigin, Role } from './view.ts'
 
@@ -119,6 +120,8 @@ export class Daemon implements DaemonView {
     this.dataPlane = this.#startDataPlane(options.workerEntry)
     this.dataPlane.onFlows = (words, at, length, count) =>
       this.history.appendRun(words, at, length, count)
+    const tls = new TlsRelay(log)
+    this.dataPlane.onTls = (fd, server) => tls.connect(fd, server)
     this.dataPlane.onAway = (back) => this.#caughtUp(back)
     this.structure = this.#makeStructure()
     this.#sockets = new SharedSockets({

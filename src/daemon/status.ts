@@ -11,6 +11,7 @@ import type {
   UpstreamStatus,
 } from '../observe/status.ts'
 import type { ClientEntry } from '../policy/snapshot.ts'
+import type { UpstreamRow } from '../worker/message.ts'
 import type { DaemonView } from './view.ts'
 
 export async function statusOf(daemon: DaemonView): Promise<StatusReport> {
@@ -86,8 +87,13 @@ function degradations(
     found.push({ code: 'policy-faulty', message: `${name}: ${faults[0]!.message}` })
   }
   const asked = upstreams.filter(({ state }) => state !== 'unused')
-  if (asked.length > 0 && asked.every(({ state }) => state === 'paused')) {
+  if (asked.length > 0 && asked.every(({ state }) => state !== 'well')) {
     found.push({ code: 'upstreams', message: 'no upstream answers' })
+  }
+  for (const { server, state } of asked) {
+    if (state !== 'loop') continue
+    const message = `${server} hands our questions back to us: it forwards to this node, or is this node`
+    found.push({ code: 'upstream-loop', message })
   }
   for (const { client, why } of clientsStatus(daemon).ungovernable) {
     found.push({ code: 'ungovernable', message: `${client} cannot be governed: ${why}` })
@@ -116,12 +122,18 @@ async function upstreamStatus(daemon: DaemonView): Promise<UpstreamStatus[]> {
       zones: groups[row.group] === undefined ? [] : (configured?.zones ?? []),
       server: address.includes(':') ? `[${address}]:${row.port}` : `${address}:${row.port}`,
       transport: configured?.transport ?? 'udp',
-      state: row.isPaused ? 'paused' : row.queries === 0 ? 'unused' : 'well',
+      state: upstreamState(row),
       roundTripMs: row.smoothedMs,
       queries: row.queries,
       failures: row.failures,
     }
   })
+}
+
+function upstreamState(row: UpstreamRow): UpstreamStatus['state'] {
+  if (row.isLoop) return 'loop'
+  if (row.isPaused) return 'paused'
+  return row.queries === 0 ? 'unused' : 'well'
 }
 
 function clientsStatus(daemon: DaemonView): ClientsStatus {

@@ -12,6 +12,7 @@ import { parseName } from '../wire/text.ts'
 import type { UpstreamTable } from '../worker/message.ts'
 
 const DNS_PORT = 53
+const TLS_PORT = 853
 const LOOK_MS = 1000
 
 export class UpstreamSource {
@@ -102,7 +103,7 @@ export class UpstreamSource {
     }
   }
 
-  #servers({ servers, transport }: UpstreamConfig): Server[] {
+  #servers({ servers, transport, identity }: UpstreamConfig): Server[] {
     const found: Server[] = []
     for (const server of servers) {
       const ends =
@@ -110,7 +111,12 @@ export class UpstreamSource {
           ? [server]
           : parseResolvConf(this.#texts.get(server.path) ?? '').servers
       for (const { address, port } of ends) {
-        found.push({ ...endpoint(address, port), transport })
+        if (identity === null) found.push({ ...endpoint(address, port), transport })
+        // A resolv.conf does not know of TLS: it means the server, not the port.
+        else {
+          const tlsPort = server.kind === 'file' && port === DNS_PORT ? TLS_PORT : port
+          found.push({ ...endpoint(address, tlsPort), transport, identity })
+        }
       }
     }
     return found.slice(0, SERVERS_MAX)

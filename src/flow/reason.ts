@@ -29,6 +29,8 @@ export const REASON_SLOTS_FULL = 13
 export const REASON_CLIENT_LIMIT = 14
 export const REASON_GRANT_REFUSED = 15
 export const REASON_WORKER_AWAY = 16
+export const REASON_UPSTREAM_LOOP = 17
+export const REASON_UPSTREAM_FULL = 18
 /** Connections: from 64. */
 export const REASON_CONNECTION_ALLOWED = 64
 export const REASON_NO_GRANT = 65
@@ -157,6 +159,18 @@ export const REASONS: readonly Reason[] = [
     'WORKER_AWAY',
     VERDICT_ERROR,
     "The process stood still past the question's deadline and no longer knew what had changed.",
+  ),
+  question(
+    REASON_UPSTREAM_LOOP,
+    'UPSTREAM_LOOP',
+    VERDICT_ERROR,
+    'Every upstream of this zone hands our questions back to us; it forwards to this node, or is this node (namegate status names it).',
+  ),
+  question(
+    REASON_UPSTREAM_FULL,
+    'UPSTREAM_FULL',
+    VERDICT_ERROR,
+    'As many questions as one zone may have were already waiting for its upstreams.',
   ),
   {
     code: REASON_CONNECTION_ALLOWED,

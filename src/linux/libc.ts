@@ -80,6 +80,14 @@ export const connect: (fd: number, name: Address, nameBytes: number) => number =
   'int connect(int, uintptr_t, uint32_t)',
 )
 
+/** int socketpair(int domain, int type, int protocol, int sv[2]) — socketpair(2) */
+export const socketpair: (
+  domain: number,
+  type: number,
+  protocol: number,
+  descriptors: Address,
+) => number = program.func('int socketpair(int, int, int, uintptr_t)')
+
 /** int shutdown(int sockfd, int how) — shutdown(2) */
 export const shutdown: (fd: number, how: number) => number = program.func('int shutdown(int, int)')
 

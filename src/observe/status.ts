@@ -87,8 +87,11 @@ export interface UpstreamStatus {
   /** '192.0.2.53:53' */
   readonly server: string
   readonly transport: 'udp' | 'tcp' | 'tls'
-  /** 'paused': it failed and is asked last for a while. */
-  readonly state: 'well' | 'paused' | 'unused'
+  /**
+   * 'paused': it failed, and is asked last until it has answered. 'loop': it hands our questions
+   * back to us, and is not asked until it answers by itself.
+   */
+  readonly state: 'well' | 'paused' | 'loop' | 'unused'
   readonly roundTripMs: number
   readonly queries: number
   readonly failures: number

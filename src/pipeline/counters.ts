@@ -30,6 +30,7 @@ export const COUNTERS = [
   ['flightsShared', 'Questions that joined one already asked.'],
   ['refreshes', 'Questions asked of upstreams without a client waiting for the answer.'],
   ['upstreamQueries', 'Questions sent to upstreams, every try counted.'],
+  ['upstreamProbes', 'Questions to upstreams that were ill, to see whether they are well again.'],
   ['upstreamTimeouts', 'Tries that got no answer in time.'],
   ['upstreamMismatches', 'Replies that were not to our question.'],
   ['cacheInserts', 'Answers put into the cache.'],

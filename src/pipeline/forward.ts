@@ -2,7 +2,7 @@
  * Forward: keeps a query that the cache can't answer, and has its question asked, once.
  */
 import { KEY_CD, KEY_DO, type Question } from '../cache/question.ts'
-import { REASON_SLOTS_FULL } from '../flow/reason.ts'
+import { REASON_SLOTS_FULL, REASON_UPSTREAM_LOOP } from '../flow/reason.ts'
 import type { FlightQuestion } from '../upstream/transport.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
@@ -17,7 +17,13 @@ const FLIGHTS_SHARED = counterIndex('flightsShared')
 export function forward(context: Context, nowMs: number): void {
   const arrival = context.arrival
   const flights = context.flights
-  let flight = flights.find(arrival.question)
+  const { question: asked } = arrival
+  if (context.parts.transport.isReturned(asked.name, asked.nameAt, asked.nameBytes)) {
+    arrival.reason = REASON_UPSTREAM_LOOP
+    refuse(context, nowMs)
+    return
+  }
+  let flight = flights.find(asked)
   const isShared = flight !== NO_FLIGHT
   const slot = isShared || flights.hasRoom ? context.slots.keep(arrival) : NO_SLOT
   if (slot === NO_SLOT) {

@@ -17,7 +17,12 @@ import {
 import { cutAtOpt } from '../wire/build.ts'
 import { getU16, putU16 } from '../wire/bytes.ts'
 import { FLAG_AD, FLAGS_AT } from '../wire/header.ts'
-import { FLIGHT_TIMEOUT, type FlightFailure } from '../upstream/transport.ts'
+import {
+  FLIGHT_FULL,
+  FLIGHT_LOOP,
+  FLIGHT_TIMEOUT,
+  type FlightFailure,
+} from '../upstream/transport.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
 import type { MessageMeta } from './meta.ts'
@@ -85,6 +90,8 @@ export function learnFailure(
   failure: FlightFailure,
   nowMs: number,
 ): void {
+  // Nobody was asked.
+  if (failure === FLIGHT_FULL || failure === FLIGHT_LOOP) return
   const { asked, flights } = context
   const kind = failure === FLIGHT_TIMEOUT ? KIND_TIMEOUT : KIND_UNREACHABLE
   flights.read(flight, asked)

@@ -85,6 +85,10 @@ class HeldTransport implements Transport {
   ask(flight: number): void {
     this.flight = flight
   }
+
+  isReturned(): boolean {
+    return false
+  }
 }
 
 function makePolicy(): PolicyTable {

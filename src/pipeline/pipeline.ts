@@ -18,11 +18,18 @@
  *   servers talk to each other for ever.
  */
 import { DEAD } from '../cache/freshness.ts'
-import { REASON_UPSTREAM_FAILURE, REASON_UPSTREAM_TIMEOUT } from '../flow/reason.ts'
+import {
+  REASON_UPSTREAM_FAILURE,
+  REASON_UPSTREAM_FULL,
+  REASON_UPSTREAM_LOOP,
+  REASON_UPSTREAM_TIMEOUT,
+} from '../flow/reason.ts'
 import type { PolicyTable } from '../policy/table.ts'
 import {
   type AnswerSink,
   FLIGHT_DEADLINE_MS,
+  FLIGHT_FULL,
+  FLIGHT_LOOP,
   FLIGHT_TIMEOUT,
   type FlightFailure,
 } from '../upstream/transport.ts'
@@ -191,5 +198,7 @@ export class Pipeline implements AnswerSink {
 }
 
 function reasonOf(failure: FlightFailure): number {
-  return failure === FLIGHT_TIMEOUT ? REASON_UPSTREAM_TIMEOUT : REASON_UPSTREAM_FAILURE
+  if (failure === FLIGHT_TIMEOUT) return REASON_UPSTREAM_TIMEOUT
+  if (failure === FLIGHT_LOOP) return REASON_UPSTREAM_LOOP
+  return failure === FLIGHT_FULL ? REASON_UPSTREAM_FULL : REASON_UPSTREAM_FAILURE
 }

@@ -13,6 +13,8 @@ import {
   REASON_SLOTS_FULL,
   REASON_UNKNOWN_CLIENT,
   REASON_UPSTREAM_FAILURE,
+  REASON_UPSTREAM_FULL,
+  REASON_UPSTREAM_LOOP,
   REASON_UPSTREAM_TIMEOUT,
 } from '../flow/reason.ts'
 import { VERDICT_DENIED, VERDICT_ERROR } from '../flow/record.ts'
@@ -105,11 +107,13 @@ function edeOf(reason: number): number {
   switch (reason) {
     case REASON_GRANT_REFUSED:
     case REASON_SLOTS_FULL:
+    case REASON_UPSTREAM_FULL:
       return EDE_NOT_READY
     case REASON_UPSTREAM_TIMEOUT:
     case REASON_NO_UPSTREAM:
       return EDE_NO_REACHABLE_AUTHORITY
     case REASON_UPSTREAM_FAILURE:
+    case REASON_UPSTREAM_LOOP:
       return EDE_NETWORK_ERROR
     default:
       return EDE_NONE

@@ -111,6 +111,10 @@ class Process implements Transport {
     return 0
   }
 
+  isReturned(): boolean {
+    return false
+  }
+
   groupId(): number {
     return GROUP_ID
   }

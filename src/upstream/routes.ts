@@ -22,7 +22,17 @@ export interface Endpoint {
 
 export interface Server extends Endpoint {
   /** 'udp' turns to TCP when an answer is truncated. */
-  readonly transport: 'udp' | 'tcp'
+  readonly transport: 'udp' | 'tcp' | 'tls'
+  /** With 'tls', and only then. */
+  readonly identity?: TlsIdentity
+}
+
+/** By what a server is known over TLS (RFC 8310 §8): all that is given must hold. */
+export interface TlsIdentity {
+  /** A name or an address that its certificate, of an authority that is trusted, must be for. */
+  readonly serverName: string | null
+  /** SHA-256 of the certificate's public key in base64, as RFC 7858 §4.2 says; one must match. */
+  readonly pins: readonly string[]
 }
 
 export interface Zone {
@@ -47,6 +57,8 @@ interface Group {
 
 export class Routes {
   readonly #groups: Group[] = []
+  /** Groups that the configuration names now, each with one of its zones. */
+  configured: readonly Zone[] = []
   /** Longest first. */
   #zones: readonly Zone[] = []
   #standIns: readonly Endpoint[] = []
@@ -68,6 +80,7 @@ export class Routes {
     this.#zones = zones
       .map((zone) => ({ name: zone.name, group: numbers[zone.group]! }))
       .sort((a, b) => b.name.length - a.name.length)
+    this.configured = [...new Map(this.#zones.map((zone) => [zone.group, zone])).values()]
     this.#standIns = standIns
   }
 
@@ -146,12 +159,15 @@ export class Routes {
   }
 }
 
-/** FNV-1a, 32 bits, over ports and addresses in their order. */
+const TRANSPORT_BYTE = { udp: 17, tcp: 6, tls: 7 } as const
+
+/** FNV-1a, 32 bits, over ports, addresses and identities in their order. */
 function idOf(servers: readonly Server[]): number {
   let hash = 0x811c9dc5
-  for (const server of servers) {
-    const transport = server.transport === 'tcp' ? 6 : 17
-    for (const byte of [transport, server.port >> 8, server.port & 0xff, ...server.address]) {
+  for (const { transport, port, address, identity } of servers) {
+    const known = identity === undefined ? '' : JSON.stringify(identity)
+    const rest = new TextEncoder().encode(known)
+    for (const byte of [TRANSPORT_BYTE[transport], port >> 8, port & 0xff, ...address, ...rest]) {
       hash = Math.imul(hash ^ byte, 0x01000193)
     }
   }

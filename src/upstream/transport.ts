@@ -34,6 +34,11 @@ export interface Transport {
    * @param question.keyFlags  KEY_DO and KEY_CD of cache/cache.ts
    */
   ask(flight: number, group: number, question: FlightQuestion, nowMs: number): void
+  /**
+   * Whether a client's question is one of ours that a server has handed back to us: whoever answers
+   * it waits for himself. That server is asked no more until it has answered by itself.
+   */
+  isReturned(name: Uint8Array, nameAt: number, nameBytes: number): boolean
 }
 
 /** What is asked; a view that is only valid during the call. */
@@ -57,12 +62,20 @@ export interface AnswerSink {
   failed(flight: number, failure: FlightFailure, nowMs: number): void
 }
 
-export type FlightFailure = typeof FLIGHT_TIMEOUT | typeof FLIGHT_UNREACHABLE
+export type FlightFailure =
+  | typeof FLIGHT_TIMEOUT
+  | typeof FLIGHT_UNREACHABLE
+  | typeof FLIGHT_LOOP
+  | typeof FLIGHT_FULL
 
 /** Every try timed out, or the flight's deadline passed. */
 export const FLIGHT_TIMEOUT = 1
 /** The kernel or the server's host refused every try. */
 export const FLIGHT_UNREACHABLE = 2
+/** Every server that could be asked hands our questions back to us. */
+export const FLIGHT_LOOP = 3
+/** As many questions as one group may have are under way: others need room too. */
+export const FLIGHT_FULL = 4
 
 /** route(): too many servers chosen by clients are known already. */
 export const NO_GROUP = -1

@@ -42,7 +42,15 @@ import {
   WORKER_BEAT,
 } from './control.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
-import type { UpstreamTable, WorkerReply, WorkerRequest, WorkerStart } from './message.ts'
+import { close } from '../linux/socket.ts'
+import type { Server } from '../upstream/routes.ts'
+import type {
+  TlsRequest,
+  UpstreamTable,
+  WorkerReply,
+  WorkerRequest,
+  WorkerStart,
+} from './message.ts'
 
 /** Address space, not memory: pages count when a table first needs them. */
 const TABLE_BYTES = 64 * 1024 * 1024
@@ -97,6 +105,8 @@ export class DataPlane {
   /** Called with what the worker records; set once, before the first of it. */
   onFlows: TakeFlows = () => {}
   onAnswer: TakeAnswer = () => {}
+  /** Called when the worker wants to speak TLS to an upstream; the descriptor is the callee's. */
+  onTls: (fd: number, server: Server) => void = (fd) => close(fd)
   /** Called behind them: there may be something to send on. */
   onRead: () => void = () => {}
   /**
@@ -121,7 +131,10 @@ export class DataPlane {
     this.#writer = new RingWriter(this.#answers.i32)
     this.#watchdog = new Watchdog(this.#control.i32, WORKER_BEAT, MAIN_LOOK_MS, monotonicMs())
     this.#worker = new Worker(entry, { workerData: start })
-    this.#worker.on('message', (reply: WorkerReply) => this.#answered(reply))
+    this.#worker.on('message', (message: WorkerReply | TlsRequest) => {
+      if (message.kind === 'tls') this.onTls(message.fd, message.server)
+      else this.#answered(message)
+    })
     this.#worker.on('error', (error: Error) => fail(error.stack ?? error.message))
     this.#worker.on('exit', (code) => fail(`the worker thread ended (${code})`))
     this.#watch = watchReadable(this.#wakeMain.fd, () => {

@@ -39,6 +39,7 @@ const ANSWERS_MAX = 256
 
 const PEER_ANSWERS = counterIndex('peerAnswers')
 const UPSTREAM_QUERIES = counterIndex('upstreamQueries')
+const UPSTREAM_PROBES = counterIndex('upstreamProbes')
 const UPSTREAM_TIMEOUTS = counterIndex('upstreamTimeouts')
 const UPSTREAM_MISMATCHES = counterIndex('upstreamMismatches')
 
@@ -101,6 +102,7 @@ export class Inbox {
     control[CACHE_ENTRIES] = stored.entries
     control[CACHE_KIB] = stored.bytesUsed / 1024
     counters.set(UPSTREAM_QUERIES, forwarder.queries)
+    counters.set(UPSTREAM_PROBES, forwarder.probes)
     counters.set(UPSTREAM_TIMEOUTS, forwarder.timeouts)
     counters.set(UPSTREAM_MISMATCHES, forwarder.mismatches)
   }

@@ -278,7 +278,7 @@ export class Loop {
           tcp.ready(number, epoll.events(index), this.#takeMessage, nowMs)
           break
         case TOKEN_FLIGHT:
-          forwarder.channelReady(number, nowMs)
+          forwarder.channelReady(number, epoll.events(index), nowMs)
           break
         default:
           inbox.clear()

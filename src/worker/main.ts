@@ -17,27 +17,29 @@ import { Epoll } from '../linux/epoll.ts'
 import { EventFd } from '../linux/eventfd.ts'
 import { exitNow, monotonicMs, writeStderr } from '../linux/process.ts'
 import { Region } from '../linux/region.ts'
+import { StreamPair } from '../linux/stream-pair.ts'
 import { GRANT_BATCH } from '../pipeline/admit.ts'
 import { COUNTER_COUNT, Counters } from '../pipeline/counters.ts'
 import { Pipeline } from '../pipeline/pipeline.ts'
 import { PolicyTable } from '../policy/table.ts'
 import { SocketChannels } from '../upstream/channels.ts'
 import { Forwarder } from '../upstream/forwarder.ts'
-import { Routes } from '../upstream/routes.ts'
+import { PROBES_MAX } from '../upstream/probes.ts'
+import { Routes, type Server } from '../upstream/routes.ts'
 import type { AnswerSink } from '../upstream/transport.ts'
 import { Answer } from '../wire/answer.ts'
 import { COUNTERS_AT, TABLE_TAKEN } from './control.ts'
 import { Inbox } from './inbox.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
 import { Loop, TOKEN_FLIGHT, TOKEN_TCP, TOKEN_WAKE } from './loop.ts'
-import type { UpstreamTable, WorkerRequest, WorkerStart } from './message.ts'
+import type { TlsRequest, UpstreamTable, WorkerRequest, WorkerStart } from './message.ts'
 import { SocketReplies } from './replies.ts'
 import { answerRequest } from './request.ts'
 import { TcpServer } from './tcp-server.ts'
 
 /** Queries that wait for upstreams: at 1,000 q/s all of them time out for 4 s before it is full. */
 const SLOTS_MAX = 4096
-/** Questions in flight; a socket each. */
+/** Questions in flight; over UDP a socket each. */
 const FLIGHTS_MAX = 2048
 const GRANTS_REMEMBERED = 32_768
 const FATAL_EXIT_CODE = 70
@@ -79,15 +81,23 @@ function openWorld(options: WorkerStart) {
 type World = ReturnType<typeof openWorld>
 
 /** Asks upstreams; answers go to `sink`, which is made after it and with it. */
-function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSink) {
+function buildForwarder(
+  world: World,
+  options: WorkerStart,
+  port: MessagePort,
+  sink: () => AnswerSink,
+) {
   const routes = new Routes()
   const configure = ({ groups, zones, standIns }: UpstreamTable): void =>
     routes.configure(groups, zones, standIns)
   configure(options.upstreams)
+  const random = randomId()
   const channels = new SocketChannels(world.epoll, {
-    flightsMax: FLIGHTS_MAX,
+    flightsMax: FLIGHTS_MAX + PROBES_MAX,
     mark: options.ownMark,
     token: TOKEN_FLIGHT,
+    random,
+    connectTls: tlsConnector(port),
   })
   const forwarder = new Forwarder(
     routes,
@@ -97,17 +107,17 @@ function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSi
         sink().arrived(flight, bytes, at, answer, nowMs),
       failed: (flight, failure, nowMs) => sink().failed(flight, failure, nowMs),
     },
-    { flightsMax: FLIGHTS_MAX, random: randomPort(), answer: new Answer() },
+    { flightsMax: FLIGHTS_MAX, random, answer: new Answer() },
   )
   return { forwarder, configure }
 }
 
-function buildLoop(world: World, options: WorkerStart) {
+function buildLoop(world: World, options: WorkerStart, port: MessagePort) {
   const { now, control, counters, tables, policy, epoll, cache, learned, nameSeed } = world
   const tcp = new TcpServer(epoll, { token: TOKEN_TCP, ownerMark: options.ownerMark })
   const sockets: ListenSocket[] = []
   const replies = new SocketReplies(sockets, tcp, counters)
-  const { forwarder, configure } = buildForwarder(world, options, () => pipeline)
+  const { forwarder, configure } = buildForwarder(world, options, port, () => pipeline)
   const { grants } = options
   const grantWriter =
     grants === null ? null : new PacketGrantWriter({ ...grants, capacity: GRANT_BATCH })
@@ -155,7 +165,7 @@ function buildLoop(world: World, options: WorkerStart) {
 
 function start(port: MessagePort, options: WorkerStart): void {
   const world = openWorld(options)
-  const { loop, replies, forwarder, configure } = buildLoop(world, options)
+  const { loop, replies, forwarder, configure } = buildLoop(world, options, port)
   port.on('message', (request: WorkerRequest) => {
     if (request.kind === 'sockets') {
       loop.useSockets(request.sockets)
@@ -174,8 +184,19 @@ function start(port: MessagePort, options: WorkerStart): void {
   turn()
 }
 
+/** Has the main thread, where TLS can be spoken, encrypt one end of a pair; the other is ours. */
+function tlsConnector(port: MessagePort): (server: Server) => number {
+  const pair = new StreamPair()
+  return (server) => {
+    const opened = pair.open()
+    if (opened < 0) return opened
+    port.postMessage({ kind: 'tls', fd: pair.far, server } satisfies TlsRequest)
+    return pair.near
+  }
+}
+
 /** IDs from a cryptographic source, drawn in bulk: one call to it would cost more than a query. */
-function randomPort(): () => number {
+function randomId(): () => number {
   const pool = new Uint16Array(2048)
   let used = pool.length
   return () => {

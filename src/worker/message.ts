@@ -80,6 +80,13 @@ export type WorkerReply =
   /** What the question that the worker asked itself was answered with. */
   | { readonly kind: 'prove'; readonly id: number; readonly rcode: number }
 
+/** From the worker: encrypt what comes out of this descriptor, which is the receiver's now. */
+export interface TlsRequest {
+  readonly kind: 'tls'
+  readonly fd: number
+  readonly server: Server
+}
+
 export interface CacheRow {
   readonly name: Uint8Array
   readonly type: number
@@ -100,4 +107,5 @@ export interface UpstreamRow {
   readonly failuresInRow: number
   readonly smoothedMs: number
   readonly isPaused: boolean
+  readonly isLoop: boolean
 }

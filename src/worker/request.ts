@@ -102,10 +102,8 @@ function clearCache(parts: RequestParts, name: Uint8Array | null): number {
 }
 
 function listUpstreams(parts: RequestParts): UpstreamRow[] {
-  const { forwarder, now } = parts
-  const nowMs = now()
   const rows: UpstreamRow[] = []
-  for (const { group, server, health } of forwarder.servers()) {
+  for (const { group, server, health } of parts.forwarder.servers()) {
     rows.push({
       group,
       address: server.address,
@@ -114,7 +112,8 @@ function listUpstreams(parts: RequestParts): UpstreamRow[] {
       failures: health.failures,
       failuresInRow: health.failuresInRow,
       smoothedMs: health.smoothedMs,
-      isPaused: health.pausedUntilMs > nowMs,
+      isPaused: health.isPaused,
+      isLoop: health.isLoop,
     })
   }
   return rows

@@ -25,8 +25,14 @@ export class LoneProxy implements AsyncDisposable {
   readonly directory: string
   readonly process: RunningProcess
 
-  /** Resolves when it serves. */
-  static async start(options: { readonly upstream: string }): Promise<LoneProxy> {
+  /**
+   * Resolves when it serves.
+   * @param settings  more keys of its upstream: 'transport: tcp'
+   */
+  static async start(options: {
+    readonly upstream: string
+    readonly settings?: string
+  }): Promise<LoneProxy> {
     const directory = mkdtempSync(join(tmpdir(), 'ngt-lone-'))
     const port = await freePort()
     const lines = [
@@ -34,7 +40,7 @@ export class LoneProxy implements AsyncDisposable {
       'run: run',
       `listen: { addresses: [${LOOPBACK}], port: ${port} }`,
       'upstreams:',
-      `  - { zones: ["."], servers: ["${options.upstream}"] }`,
+      `  - { zones: ["."], servers: ["${options.upstream}"], ${options.settings ?? ''} }`,
       'cache: { size: 1MiB }',
     ]
     writeFileSync(join(directory, 'namegate.yaml'), `${lines.join('\n')}\n`)

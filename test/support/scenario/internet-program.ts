@@ -4,6 +4,7 @@
  *
  *     node internet-program.ts SOCKET     serves the calls of `handlers` below (calls.ts)
  */
+import assert from 'node:assert/strict'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
@@ -77,6 +78,7 @@ class Upstream {
 
   #say(question: Uint8Array, isTcp: boolean, send: (bytes: Uint8Array) => void): void {
     for (const { afterMs, bytes } of this.script.ask(question, isTcp)) {
+      assert(bytes !== 'forwarded', 'a server of this world reaches no daemon')
       if (bytes === 'refused') continue // it came just before the sockets were closed
       if (afterMs === 0) send(bytes)
       else setTimeout(() => send(bytes), afterMs)

@@ -35,7 +35,8 @@
  *                                                       record's TTL and its MINIMUM
  *     upstream changes to NAME TYPE …                   instead of what was there
  *     server A answers | drops [N] | refuses | says RCODE | answers after N s | answers twice |
- *              truncates [always] | lies about id|question|case [N times] | adds RECORD
+ *              truncates [always] | lies about id|question|case [N times] | adds RECORD |
+ *              forwards to us
  *     policy changes to RULE          and RULEs of such lines that follow; or: nothing; or YAML
  *     kernel takes grants | refuses grants | is full | vanishes
  *     N s pass

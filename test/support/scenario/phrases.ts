@@ -44,6 +44,7 @@ export function readFault(words: Words): ServerFault {
     'truncates',
     'lies',
     'adds',
+    'forwards',
   ] as const)
   switch (verb) {
     case 'answers':
@@ -51,6 +52,10 @@ export function readFault(words: Words): ServerFault {
       return words.has('twice') ? { kind: 'answers twice' } : { kind: 'none' }
     case 'drops':
       return { kind: 'drops', count: words.isAtEnd ? MANY : words.integer() }
+    case 'forwards':
+      words.expect('to')
+      words.expect('us')
+      return { kind: 'forwards' }
     case 'refuses':
       return { kind: 'refuses' }
     case 'says':

@@ -104,6 +104,8 @@ export type ServerFault =
   /** `count` replies with one thing wrong and LIE as address, then the true one. */
   | { readonly kind: 'lies'; readonly about: LieSubject; readonly count: number }
   | { readonly kind: 'answers twice' }
+  /** It asks us what we ask it, and says what we say. */
+  | { readonly kind: 'forwards' }
   /** A record of another name in the answer section, as a zone-file line. */
   | { readonly kind: 'adds'; readonly record: string }
 

@@ -11,26 +11,32 @@ import {
   NOTHING_YET,
   QUESTION_AT,
   QUESTION_BYTES,
-} from '../../../src/upstream/forwarder.ts'
+} from '../../../src/upstream/channel.ts'
 import type { Server } from '../../../src/upstream/routes.ts'
 import { MESSAGE_BYTES_MAX } from '../../../src/wire/header.ts'
 import type { VirtualClock } from '../clock.ts'
-import type { Said, ScriptedServer } from './server-script.ts'
+import type { ScriptedServer } from './server-script.ts'
 
 /** There and back: nothing is answered in the moment it is asked. */
 const ROUND_TRIP_MS = 1
 
 interface Open {
-  readonly waiting: Said[]
+  readonly waiting: (Uint8Array | 'refused')[]
 }
 
 export class ScriptedChannels implements Channels {
   readonly questions: Uint8Array
   readonly reply = new Uint8Array(MESSAGE_BYTES_MAX + 1)
+  readonly replyAt = 0
+  replyBytes = 0
+  readonly mismatches = 0
   /** Replies that came when nobody waited for them any more. */
   lateReplies = 0
   /** Called when a flight's channel has something; the forwarder's channelReady. */
   onReady: (flight: number) => void = () => {}
+  /** Called when the server at `address` asks us something. */
+  onForward: (address: string, question: Uint8Array, say: (bytes: Uint8Array) => void) => void =
+    () => {}
   readonly #clock: VirtualClock
   readonly #serverOf: (address: string) => ScriptedServer
   readonly #open: (Open | null)[]
@@ -46,39 +52,58 @@ export class ScriptedChannels implements Channels {
     this.#open = Array.from({ length: flightsMax }, () => null)
   }
 
-  get openCount(): number {
-    return this.#open.filter((channel) => channel !== null).length
+  /** Of the first `flights`; those behind them are probes, which go on while a server is ill. */
+  openCount(flights: number): number {
+    return this.#open.slice(0, flights).filter((channel) => channel !== null).length
   }
 
-  open(flight: number, server: Server, isTcp: boolean, questionBytes: number): number {
+  open(flight: number, server: Server, isStream: boolean, questionBytes: number): number {
     assert(this.#open[flight] === null, 'one channel a flight')
     const channel: Open = { waiting: [] }
     this.#open[flight] = channel
     const at = flight * QUESTION_BYTES + QUESTION_AT
     const address = formatAddress(server.address, 0, server.family)
-    const said = this.#serverOf(address).ask(this.questions.slice(at, at + questionBytes), isTcp)
+    const question = this.questions.slice(at, at + questionBytes)
+    const said = this.#serverOf(address).ask(question, isStream)
     for (const one of said) {
+      const { bytes } = one
       this.#clock.after(ROUND_TRIP_MS + one.afterMs, () => {
-        if (this.#open[flight] !== channel) {
-          this.lateReplies++
-          return
-        }
-        channel.waiting.push(one)
-        this.onReady(flight)
+        if (bytes !== 'forwarded') this.#arrive(flight, channel, bytes)
+        else this.onForward(address, question, (reply) => this.#arrive(flight, channel, reply))
       })
     }
     return 0
   }
 
-  receive(flight: number): number {
-    const channel = this.#open[flight]
-    assert(channel, 'an open channel is read')
-    const said = channel.waiting.shift()
-    if (said === undefined) return NOTHING_YET
-    if (said.bytes === 'refused') return CHANNEL_FAILED
-    this.reply.set(said.bytes)
-    return said.bytes.length
+  #arrive(flight: number, channel: Open, said: Uint8Array | 'refused'): void {
+    if (this.#open[flight] !== channel) {
+      this.lateReplies++
+      return
+    }
+    channel.waiting.push(said)
+    this.onReady(flight)
   }
+
+  ready(): void {}
+
+  next(flight: number): number {
+    const said = this.#open[flight]?.waiting.shift()
+    if (said === undefined) return NOTHING_YET
+    if (said === 'refused') {
+      this.replyBytes = CHANNEL_FAILED
+      this.close(flight)
+      return flight
+    }
+    this.reply.set(said)
+    this.replyBytes = said.length
+    return flight
+  }
+
+  distrust(): void {}
+
+  flush(): void {}
+
+  sweep(): void {}
 
   close(flight: number): void {
     this.#open[flight] = null

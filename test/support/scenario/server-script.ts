@@ -19,10 +19,13 @@ import { LABEL_BYTES_MAX } from '../../../src/wire/name.ts'
 import { formatClass, formatName, formatType } from '../../../src/wire/text.ts'
 import { LIE, type LieSubject, type RecordChange, type ServerFault } from './scenario.ts'
 
-/** What comes back from a question; 'refused': an ICMP error, or a connection that is refused. */
+/**
+ * What comes back from a question. 'refused': an ICMP error, or a connection that is refused;
+ * 'forwarded': what we ourselves answer, when the server asks us.
+ */
 export interface Said {
   readonly afterMs: number
-  readonly bytes: Uint8Array | 'refused'
+  readonly bytes: Uint8Array | 'refused' | 'forwarded'
 }
 
 /** Records as a zone-file line each, by 'name TYPE' in lower case; and names that don't exist. */
@@ -123,6 +126,8 @@ export class ScriptedServer {
     switch (fault.kind) {
       case 'refuses':
         return [{ afterMs: 0, bytes: 'refused' }]
+      case 'forwards':
+        return [{ afterMs: 0, bytes: 'forwarded' }]
       case 'delays':
         return [{ afterMs: fault.ms, bytes: this.#answer(query) }]
       case 'says':

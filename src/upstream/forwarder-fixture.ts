@@ -1,0 +1,258 @@
+/**
+ * A forwarder over real sockets, turned by hand as the worker's loop does, and servers on 127.0.0.1
+ * that do what a test tells them to.
+ */
+import assert from 'node:assert/strict'
+import { randomInt } from 'node:crypto'
+import { createSocket, type Socket as UdpSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server as TcpServer, type Socket } from 'node:net'
+import { setImmediate } from 'node:timers/promises'
+import { Epoll } from '../linux/epoll.ts'
+import { EMFILE } from '../linux/errno.ts'
+import { Answer } from '../wire/answer.ts'
+import { FLAG_QR, FLAG_RA, FLAG_RD, TYPE_A } from '../wire/header.ts'
+import { buildMessage, parseMessage } from '../wire/message.ts'
+import { formatName, parseName } from '../wire/text.ts'
+import { SocketChannels } from './channels.ts'
+import { Forwarder } from './forwarder.ts'
+import { PROBES_MAX } from './probes.ts'
+import { Routes, type Server } from './routes.ts'
+
+const FLIGHTS_MAX = 512
+const TOKEN = 0x4000000
+const TICK_MS = 20
+const TOO_LONG_MS = 8000
+
+export interface Outcome {
+  /** The answer's rcode and how many addresses it has; null: the flight failed. */
+  readonly rcode: number | null
+  readonly addressCount: number
+  readonly failure: number | null
+  readonly afterMs: number
+}
+
+export class Asker {
+  readonly channels: SocketChannels
+  readonly forwarder: Forwarder
+  /** Added to the clock: time that passes without waiting for it. */
+  skippedMs = 0
+  readonly #epoll = new Epoll()
+  readonly #outcomes = new Map<number, Outcome>()
+  readonly #askedMs = new Map<number, number>()
+  #flight = 0
+  #tickMs = 0
+
+  constructor(
+    servers: readonly Server[],
+    zone = '.',
+    connectTls: (server: Server) => number = () => -EMFILE,
+  ) {
+    const random = (): number => randomInt(0x10000)
+    const routes = new Routes()
+    routes.configure([servers], [{ name: parseName(zone), group: 0 }], [])
+    this.channels = new SocketChannels(this.#epoll, {
+      ...{ flightsMax: FLIGHTS_MAX + PROBES_MAX, mark: 0, token: TOKEN, random, connectTls },
+    })
+    const sink = {
+      arrived: (flight: number, _bytes: Uint8Array, _at: number, answer: Answer): void =>
+        this.#end(flight, {
+          rcode: answer.rcode,
+          addressCount: answer.addressCount,
+          failure: null,
+        }),
+      failed: (flight: number, failure: number): void =>
+        this.#end(flight, { rcode: null, addressCount: 0, failure }),
+    }
+    const options = { flightsMax: FLIGHTS_MAX, random, answer: new Answer() }
+    this.forwarder = new Forwarder(routes, this.channels, sink, options)
+  }
+
+  get nowMs(): number {
+    return Math.floor(performance.now()) + this.skippedMs
+  }
+
+  /** Begins to ask for the address of a name; the flight's number. */
+  begin(name: string): number {
+    const wire = parseName(name)
+    const flight = this.#flight++ % FLIGHTS_MAX
+    this.#outcomes.delete(flight)
+    this.#askedMs.set(flight, this.nowMs)
+    const question = {
+      ...{ name: wire, nameAt: 0, nameBytes: wire.length, type: TYPE_A, class: 1 },
+      ...{ isDnssecOk: false, isCheckingDisabled: false },
+    }
+    this.forwarder.ask(flight, 0, question, this.nowMs)
+    return flight
+  }
+
+  /** Turns until the flights have ended. */
+  async end(...flights: number[]): Promise<Outcome[]> {
+    const limitMs = performance.now() + TOO_LONG_MS
+    while (flights.some((flight) => !this.#outcomes.has(flight))) {
+      assert(performance.now() < limitMs, 'a flight ends in time')
+      await this.turn()
+    }
+    return flights.map((flight) => this.#outcomes.get(flight)!)
+  }
+
+  async ask(name: string): Promise<Outcome> {
+    return (await this.end(this.begin(name)))[0]!
+  }
+
+  /** Turns until something is so. */
+  async until(isSo: () => boolean): Promise<void> {
+    const limitMs = performance.now() + TOO_LONG_MS
+    while (!isSo()) {
+      assert(performance.now() < limitMs, `it becomes so in time: ${isSo}`)
+      await this.turn()
+    }
+  }
+
+  async turn(): Promise<void> {
+    await setImmediate()
+    const nowMs = this.nowMs
+    const count = this.#epoll.wait(0)
+    for (let index = 0; index < count; index++) {
+      const channel = this.#epoll.token(index) - TOKEN
+      this.forwarder.channelReady(channel, this.#epoll.events(index), nowMs)
+    }
+    this.forwarder.step(nowMs)
+    if (nowMs - this.#tickMs < TICK_MS) return
+    this.#tickMs = nowMs
+    this.forwarder.tick(nowMs)
+  }
+
+  /** The health of server `index`. */
+  health(index: number) {
+    return this.forwarder.servers()[index]!.health
+  }
+
+  [Symbol.dispose](): void {
+    this.#epoll.close()
+  }
+
+  #end(flight: number, outcome: Omit<Outcome, 'afterMs'>): void {
+    assert(!this.#outcomes.has(flight), 'a flight ends once')
+    this.#outcomes.set(flight, { ...outcome, afterMs: this.nowMs - this.#askedMs.get(flight)! })
+  }
+}
+
+/** What a server does with a question; nothing: it is silent. */
+export type Reaction = (asked: Asked) => void
+
+export interface Asked {
+  readonly name: string
+  /** Counts from 0 on its connection; over UDP from 0 at all. */
+  readonly index: number
+  readonly bytes: Uint8Array
+  /** null over UDP. */
+  readonly connection: Socket | null
+  readonly say: (message: Uint8Array) => void
+}
+
+/** One server, TCP and UDP at the same port. */
+export class TestServer {
+  readonly connections: Socket[] = []
+  /** Names in the order in which they were asked for; and those of probes. */
+  readonly asked: string[] = []
+  readonly probed: string[] = []
+  react: Reaction
+  #tcp: TcpServer | null = null
+  #udp: UdpSocket | null = null
+  #port = 0
+
+  private constructor(react: Reaction) {
+    this.react = react
+  }
+
+  static async start(react: Reaction): Promise<TestServer> {
+    const server = new TestServer(react)
+    await server.listen()
+    return server
+  }
+
+  async listen(): Promise<void> {
+    const tcp = createServer((socket) => this.#accept(socket))
+    tcp.listen(this.#port, '127.0.0.1')
+    await once(tcp, 'listening')
+    this.#port = (tcp.address() as AddressInfo).port
+    const udp = createSocket('udp4')
+    let index = 0
+    udp.on('message', (bytes, from) => {
+      const say = (message: Uint8Array): void => udp.send(message, from.port, from.address)
+      this.#take(bytes, index++, null, say)
+    })
+    udp.bind(this.#port, '127.0.0.1')
+    await once(udp, 'listening')
+    this.#tcp = tcp
+    this.#udp = udp
+  }
+
+  as(transport: 'udp' | 'tcp'): Server {
+    return { family: 4, address: Uint8Array.of(127, 0, 0, 1), port: this.#port, transport }
+  }
+
+  close(): void {
+    this.#tcp?.close()
+    this.#udp?.close()
+    this.#tcp = null
+    this.#udp = null
+    for (const socket of this.connections) socket.destroy()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #accept(socket: Socket): void {
+    this.connections.push(socket)
+    socket.on('error', () => {}) // a client that goes away in the middle is its own matter
+    let index = 0
+    let stream = Buffer.alloc(0)
+    const say = (message: Uint8Array): void => {
+      const length = Buffer.alloc(2)
+      length.writeUInt16BE(message.length)
+      if (!socket.destroyed) socket.write(Buffer.concat([length, message]))
+    }
+    socket.on('data', (more: Buffer) => {
+      stream = Buffer.concat([stream, more])
+      while (stream.length >= 2 && stream.length >= 2 + stream.readUInt16BE()) {
+        const end = 2 + stream.readUInt16BE()
+        this.#take(stream.subarray(2, end), index++, socket, say)
+        stream = stream.subarray(end)
+      }
+    })
+  }
+
+  #take(
+    bytes: Uint8Array,
+    index: number,
+    connection: Socket | null,
+    say: (message: Uint8Array) => void,
+  ): void {
+    const name = formatName(parseMessage(bytes)!.question!.name)
+    const folded = name.toLowerCase()
+    if (/^[0-9a-f]{32}\./.test(folded)) this.probed.push(folded)
+    else this.asked.push(folded)
+    this.react({ name, index, bytes: Uint8Array.from(bytes), connection, say })
+  }
+}
+
+/** The right answer to a question. */
+export function answerTo(
+  { bytes, name }: Pick<Asked, 'bytes' | 'name'>,
+  change: Partial<Parameters<typeof buildMessage>[0]> = {},
+): Uint8Array {
+  return buildMessage({
+    id: parseMessage(bytes)!.id,
+    flags: FLAG_QR | FLAG_RD | FLAG_RA,
+    question: `${name} A`,
+    answers: [`${name} 300 IN A 192.0.2.10`],
+    edns: {},
+    ...change,
+  })
+}
+
+/** Answers at once. */
+export const answers: Reaction = (asked) => asked.say(answerTo(asked))
