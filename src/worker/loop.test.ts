@@ -68,6 +68,7 @@ class Bench {
       pipeline: {
         arrival: {},
         takeTold: () => false,
+        tick: () => {},
         forgetGrants: note('forget'),
         waitingCount: 0,
       },
