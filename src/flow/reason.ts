@@ -144,7 +144,7 @@ export const REASONS: readonly Reason[] = [
     REASON_CLIENT_LIMIT,
     'CLIENT_LIMIT',
     VERDICT_ERROR,
-    'As many questions as one client may have were already waiting for upstreams.',
+    'This client had as many questions waiting for upstreams as there was room left for others.',
   ),
   question(
     REASON_GRANT_REFUSED,

@@ -36,6 +36,9 @@ export class Arrival {
   /** Index in the policy table; -1: nobody we know. */
   client = -1
   isGoverned = false
+  /** Under which rows of share.ts it counts: its client, and its interface if that is unknown; or -1. */
+  share = -1
+  link = -1
   /** flow/reason.ts: why it ends as it does. */
   reason = 0
   /** In audit mode: policy would have refused the question, but did not. */

@@ -13,6 +13,7 @@ import { Arrival } from './arrival.ts'
 import type { Counters } from './counters.ts'
 import { FlightTable } from './flight.ts'
 import { MessageMeta } from './meta.ts'
+import { ShareTable } from './share.ts'
 import { SlotTable } from './slot.ts'
 
 /** Where replies are written and by which way they leave. */
@@ -56,6 +57,7 @@ export interface PipelineOptions {
 export class Context {
   readonly parts: PipelineParts
   readonly options: PipelineOptions
+  readonly shares: ShareTable
   readonly slots: SlotTable
   readonly flights: FlightTable
   /** The query that the stages work on. */
@@ -72,7 +74,8 @@ export class Context {
     this.parts = parts
     this.options = options
     this.policy = policy
-    this.slots = new SlotTable(options.slotsMax)
+    this.shares = new ShareTable(options.nameSeed)
+    this.slots = new SlotTable(options.slotsMax, this.shares)
     this.flights = new FlightTable(options.flightsMax)
     this.arrival = new Arrival(options.nameSeed)
   }

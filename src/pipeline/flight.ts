@@ -54,8 +54,8 @@ export class FlightTable {
     return this.count - this.#freeCount
   }
 
-  get hasRoom(): boolean {
-    return this.#freeCount > 0
+  get freeCount(): number {
+    return this.#freeCount
   }
 
   nameAt(flight: number): number {

@@ -1,9 +1,9 @@
 /**
  * The way of a query, in the order in which it happens:
  *
- *     take ─ parse ─ identify ─ decide ─ route ─ answer from cache ─────────► admit ─ reply ─ record
- *                                  │                 └ not cached: forward ┐     ▲
- *                                  └ denied, malformed: refuse   upstream … learn ┘
+ *     take ─ parse ─ identify ─ limit ─ decide ─ route ─ answer from cache ─► admit ─ reply ─ record
+ *             │                  │        │           └ not cached: forward ┐  ▲
+ *             └──── malformed, too many, denied: refuse     upstream … learn ┘──┘
  *
  * The pipeline decides and performs nothing: it reads bytes and `nowMs`, and acts through the parts
  * it was given (Replies, Transport, GrantWriter). So the same code runs in the worker over real
@@ -29,6 +29,7 @@ import { decide, isServed } from './decide.ts'
 import { forward } from './forward.ts'
 import { identify } from './identify.ts'
 import { learn } from './learn.ts'
+import { limit } from './limit.ts'
 import { refuse, refuseUnreadable } from './refuse.ts'
 import { route } from './route.ts'
 import { NO_SLOT } from './slot.ts'
@@ -85,6 +86,7 @@ export class Pipeline implements AnswerSink {
     const parsed = arrival.parse(packet, start, end)
     if (parsed < 0) return refuseUnreadable(context, parsed, nowMs)
     identify(context)
+    limit(context)
     const isAllowed = decide(context)
     if (arrival.isAudited) context.parts.counters.add(DENIED_AUDIT, 1)
     if (!isAllowed || !isServed(context)) refuse(context, nowMs)

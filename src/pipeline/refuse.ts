@@ -3,6 +3,7 @@
  * there is no room for. Each says why in an extended error (RFC 8914) if the client speaks EDNS.
  */
 import {
+  REASON_CLIENT_LIMIT,
   REASON_GRANT_REFUSED,
   REASON_MALFORMED,
   REASON_NOT_IMPLEMENTED,
@@ -105,6 +106,7 @@ function edeOf(reason: number): number {
   switch (reason) {
     case REASON_GRANT_REFUSED:
     case REASON_SLOTS_FULL:
+    case REASON_CLIENT_LIMIT:
       return EDE_NOT_READY
     case REASON_UPSTREAM_TIMEOUT:
     case REASON_NO_UPSTREAM:

@@ -1,0 +1,124 @@
+/**
+ * Shares: what each client holds of that which all clients use, so that none can take it all.
+ *
+ * A *share* is a row in here, and stands for a client. Who is known to the policy table has one for
+ * all its addresses, kept under the first of them, so that it outlives a change of the table. Anybody
+ * else has one for each address and interface. The pipeline finds it for every query (limit.ts);
+ * SlotTable takes and gives back.
+ *
+ * THE RULE: a client may hold as many as are left free. Alone it gets half of all, of two each gets
+ * a third, of n each 1/(n+1), and whoever comes next finds as much free as any of them holds. So a
+ * busy pod on an idle node is refused nothing that anybody else would need, nobody is starved, and
+ * no number has to be chosen. (Switches share their buffers so: Choudhury and Hahne, "Dynamic queue
+ * length thresholds for shared-memory packet switches", 1998, with α = 1.)
+ *
+ * Whoever forges source addresses is as many clients as it likes. The kernel lets nobody forge those
+ * of a client that it can place; of the others, all that come by one interface hold together at most
+ * LINK_PARTS times what is left free, which is seven eighths. So they never take the last eighth from
+ * known clients and other interfaces. Those who share their interface with them are not protected:
+ * nothing tells them apart. (TCP has no interface here, and needs none: its handshake proves the
+ * address.)
+ *
+ * LAYOUT: three tables of rows, each a power of two; a row's *tag* is the hash of its key, 0 if it was
+ * never used. A key lies in one of WINDOW rows from where its hash points, and a row that holds
+ * nothing can be another's. When all of the window are in use one of them serves two clients: that
+ * is the bound on memory, and takes thousands of clients at a time to meet.
+ */
+import { assert } from '../assert.ts'
+import type { PolicyTable } from '../policy/table.ts'
+import type { Arrival } from './arrival.ts'
+
+export const NO_SHARE = -1
+
+/** Rows for clients of the policy table: kubelets run 110 pods, some 250. */
+const KNOWN_ROWS = 2048
+const UNKNOWN_ROWS = 2048
+const LINK_ROWS = 512
+const KNOWN_AT = 0
+const UNKNOWN_AT = KNOWN_AT + KNOWN_ROWS
+const LINKS_AT = UNKNOWN_AT + UNKNOWN_ROWS
+const ROWS = LINKS_AT + LINK_ROWS
+
+const WINDOW = 8
+const LINK_PARTS = 7
+/** So that a count fits its 16 bits. */
+const HELD_MAX = 0xffff
+
+export class ShareTable {
+  readonly #seed: number
+  readonly #tags = new Int32Array(ROWS)
+  readonly #held = new Uint16Array(ROWS)
+
+  /** @param seed  of the hashes: unknown outside, so that nobody can choose whom it shares with */
+  constructor(seed: number) {
+    this.#seed = seed | 0
+  }
+
+  /** Says in `arrival.share` and `arrival.link` under which rows this query counts. */
+  find(arrival: Arrival, policy: PolicyTable): void {
+    const client = arrival.client
+    if (client >= 0) {
+      const family = policy.addressCount(client, 4) > 0 ? 4 : 6
+      const hash = this.#hash(policy.bytes, policy.addressAt(client, family, 0), family, 0)
+      arrival.share = this.#row(KNOWN_AT, KNOWN_ROWS - 1, hash)
+      arrival.link = NO_SHARE
+      return
+    }
+    const link = arrival.interfaceIndex
+    const hash = this.#hash(arrival.addresses, arrival.sourceAt, arrival.family, link)
+    arrival.share = this.#row(UNKNOWN_AT, UNKNOWN_ROWS - 1, hash)
+    arrival.link = this.#row(LINKS_AT, LINK_ROWS - 1, link + 1)
+  }
+
+  /**
+   * Takes one for a client, if it may have one more.
+   * @param room  how many are free, this one included
+   */
+  take(share: number, link: number, room: number): boolean {
+    const held = this.#held
+    if (held[share]! >= room) return false
+    if (link !== NO_SHARE) {
+      if (held[link]! >= LINK_PARTS * room) return false
+      held[link]!++
+    }
+    held[share]!++
+    assert(held[share]! < HELD_MAX, 'what one client holds fits its count')
+    return true
+  }
+
+  giveBack(share: number, link: number): void {
+    assert(this.#held[share]! > 0, 'nobody gives back what it does not hold')
+    this.#held[share]!--
+    if (link !== NO_SHARE) this.#held[link]!--
+  }
+
+  /** The row of a key: the one that has its tag, else one that holds nothing, else the first. */
+  #row(tableAt: number, mask: number, hash: number): number {
+    const tags = this.#tags
+    const tag = hash === 0 ? 1 : hash
+    for (let step = 0; step < WINDOW; step++) {
+      const row = tableAt + ((hash + step) & mask)
+      if (tags[row] === tag) return row
+    }
+    for (let step = 0; step < WINDOW; step++) {
+      const row = tableAt + ((hash + step) & mask)
+      if (this.#held[row] !== 0) continue
+      tags[row] = tag
+      return row
+    }
+    return tableAt + (hash & mask)
+  }
+
+  #hash(bytes: Uint8Array, at: number, family: number, link: number): number {
+    const end = at + (family === 4 ? 4 : 16)
+    let hash = this.#seed ^ Math.imul(link, 0x9e3779b1) ^ family
+    for (let from = at; from < end; from += 4) {
+      const word =
+        (bytes[from]! << 24) | (bytes[from + 1]! << 16) | (bytes[from + 2]! << 8) | bytes[from + 3]!
+      hash = Math.imul(hash ^ word, 0x85ebca6b)
+      hash = Math.imul(hash ^ (hash >>> 15), 0x9e3779b1)
+      hash ^= hash >>> 13
+    }
+    return hash
+  }
+}
