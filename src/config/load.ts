@@ -23,6 +23,7 @@ export interface Config {
   readonly intercept: InterceptConfig | null
   readonly upstreams: readonly UpstreamConfig[]
   readonly cache: CacheConfig
+  readonly limits: LimitsConfig
   /** null: no policy, nobody is governed. */
   readonly policy: PolicyConfig | null
   readonly clients: { readonly file: string | null; readonly unknown: 'open' | 'closed' }
@@ -52,6 +53,12 @@ export interface CacheConfig {
   readonly maxNegativeTtlSeconds: number
   readonly serveStaleSeconds: number
   readonly prefetch: boolean
+}
+
+/** Of one client, in each process. */
+export interface LimitsConfig {
+  /** 0: no bound. */
+  readonly queriesPerSecond: number
 }
 
 export interface PolicyConfig {
@@ -156,6 +163,7 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
       serveStaleSeconds: cache['serveStale'] as number,
       prefetch: cache['prefetch'] as boolean,
     },
+    limits: values['limits'] as Config['limits'],
     policy: values['policy'] as Config['policy'],
     clients: {
       file: clients['file'] as string | null,

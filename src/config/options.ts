@@ -8,6 +8,7 @@
  */
 import { CACHE_OPTIONS } from '../cache/options.ts'
 import type { Option } from '../option.ts'
+import { LIMIT_OPTIONS } from '../pipeline/options.ts'
 
 /** Where the file is when nobody says otherwise. */
 export const DEFAULT_FILE = '/etc/namegate/namegate.yaml'
@@ -110,6 +111,7 @@ export const OPTIONS: readonly Option[] = [
     why: 'How servers are asked. With udp, truncated answers are fetched again by TCP.',
   },
   ...CACHE_OPTIONS,
+  ...LIMIT_OPTIONS,
   {
     key: 'policy.directory',
     kind: 'path',

@@ -47,6 +47,8 @@ export interface PipelineOptions {
   readonly slotsMax: number
   /** Questions at upstreams at one time; a power of two. */
   readonly flightsMax: number
+  /** Of one client; 0: no bound. */
+  readonly queriesPerSecond: number
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number
@@ -74,7 +76,10 @@ export class Context {
     this.parts = parts
     this.options = options
     this.policy = policy
-    this.shares = new ShareTable(options.nameSeed)
+    this.shares = new ShareTable({
+      seed: options.nameSeed,
+      queriesPerSecond: options.queriesPerSecond,
+    })
     this.slots = new SlotTable(options.slotsMax, this.shares)
     this.flights = new FlightTable(options.flightsMax)
     this.arrival = new Arrival(options.nameSeed)

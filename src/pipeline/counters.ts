@@ -19,6 +19,7 @@ export const COUNTERS = [
   ['notImplemented', 'Queries with an opcode or class that is not served.'],
   ['slotsFull', 'Queries refused because everything to keep them in was taken.'],
   ['clientLimit', 'Queries refused because their client had as many waiting as it may.'],
+  ['rateLimit', 'Queries refused because their client asked too many in a second.'],
   ['repliesLost', 'Replies whose way back was gone or full.'],
   ['grantsWritten', 'Grants that the kernel took.'],
   ['grantsRefused', 'Grants that the kernel did not take.'],

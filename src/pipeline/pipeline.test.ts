@@ -129,6 +129,7 @@ function makePipeline() {
     {
       slotsMax: 4,
       flightsMax: 4,
+      queriesPerSecond: 0,
       maxTtlSeconds: 3600,
       minTtlSeconds: 0,
       maxNegativeTtlSeconds: 30,

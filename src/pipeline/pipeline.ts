@@ -85,8 +85,11 @@ export class Pipeline implements AnswerSink {
     arrival.receivedMs = nowMs
     const parsed = arrival.parse(packet, start, end)
     if (parsed < 0) return refuseUnreadable(context, parsed, nowMs)
-    identify(context)
-    limit(context)
+    identify(context, nowMs)
+    if (!limit(context, nowMs)) {
+      refuse(context, nowMs)
+      return true
+    }
     const isAllowed = decide(context)
     if (arrival.isAudited) context.parts.counters.add(DENIED_AUDIT, 1)
     if (!isAllowed || !isServed(context)) refuse(context, nowMs)
@@ -104,7 +107,7 @@ export class Pipeline implements AnswerSink {
     while (slot !== NO_SLOT) {
       const next = this.#load(slot)
       // The policy may have changed while the upstream was asked.
-      identify(context)
+      identify(context, nowMs)
       if (decide(context))
         answerFromUpstream(context, bytes, at, length, context.meta.ttlSeconds, nowMs)
       else refuse(context, nowMs)

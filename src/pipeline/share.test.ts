@@ -14,6 +14,11 @@ import { NO_SHARE, ShareTable } from './share.ts'
 
 const SEED = 0x5eed
 const ROOM = 64
+const NOW_MS = 1000
+
+function makeShares(queriesPerSecond = 0): ShareTable {
+  return new ShareTable({ seed: SEED, queriesPerSecond })
+}
 
 /** A table that knows these clients, each with its addresses. */
 function policyOf(...clients: string[][]): PolicyTable {
@@ -45,7 +50,7 @@ function arrive(policy: PolicyTable, source: string, link = 0): Arrival {
 /** Under which rows a query from there counts. */
 function sharesOf(shares: ShareTable, policy: PolicyTable, source: string, link = 0) {
   const arrival = arrive(policy, source, link)
-  shares.find(arrival, policy)
+  shares.find(arrival, policy, NOW_MS)
   return { share: arrival.share, link: arrival.link }
 }
 
@@ -57,7 +62,7 @@ function takeAll(shares: ShareTable, to: { share: number; link: number }, room: 
 }
 
 test('a client alone gets half, and each that comes after it half of what is left', () => {
-  const shares = new ShareTable(SEED)
+  const shares = makeShares()
   const policy = policyOf(['10.0.0.1'], ['10.0.0.2'], ['10.0.0.3'])
   let room = ROOM
   for (const [source, expected] of [
@@ -78,7 +83,7 @@ test('whatever others do, who holds nothing gets one of what is free, up to the 
     fc.property(
       fc.array(fc.tuple(fc.integer({ min: 0, max: 11 }), fc.boolean()), { maxLength: 300 }),
       (acts) => {
-        const shares = new ShareTable(SEED)
+        const shares = makeShares()
         const rows = sources.map((source) => sharesOf(shares, policy, source))
         const held = sources.map(() => 0)
         let room = ROOM
@@ -102,7 +107,7 @@ test('whatever others do, who holds nothing gets one of what is free, up to the 
 })
 
 test('a client has one share for all its addresses, also in the next policy table', () => {
-  const shares = new ShareTable(SEED)
+  const shares = makeShares()
   const before = policyOf(['10.0.0.7', '2001:db8::7'], ['10.0.0.9'])
   const { share, link } = sharesOf(shares, before, '10.0.0.7')
   assert(shares.take(share, link, ROOM))
@@ -114,7 +119,7 @@ test('a client has one share for all its addresses, also in the next policy tabl
 })
 
 test('an unknown source has a share for each interface that it comes by', () => {
-  const shares = new ShareTable(SEED)
+  const shares = makeShares()
   const policy = policyOf()
   const first = sharesOf(shares, policy, '192.0.2.1', 3)
   assert(shares.take(first.share, first.link, ROOM))
@@ -124,7 +129,7 @@ test('an unknown source has a share for each interface that it comes by', () => 
 })
 
 test('who forges its address, however often, leaves an eighth to the others', () => {
-  const shares = new ShareTable(SEED)
+  const shares = makeShares()
   const policy = policyOf(['10.0.0.1'])
   let room = 2048
   for (let index = 0; index < 20_000; index++) {
@@ -138,7 +143,7 @@ test('who forges its address, however often, leaves an eighth to the others', ()
 })
 
 test('250 clients have 250 shares', () => {
-  const shares = new ShareTable(SEED)
+  const shares = makeShares()
   const sources = Array.from({ length: 250 }, (_, index) => `10.0.0.${index + 1}`)
   const policy = policyOf(...sources.map((source) => [source]))
   const rows = new Set<number>()
@@ -151,16 +156,55 @@ test('250 clients have 250 shares', () => {
 })
 
 test('giving back what was not taken is a mistake of ours', () => {
-  assert.throws(() => new ShareTable(SEED).giveBack(0, NO_SHARE), /does not hold/)
+  assert.throws(() => makeShares().giveBack(0, NO_SHARE), /does not hold/)
+})
+
+/** Asks `count` questions; returns how many of them were not too many. */
+function ask(shares: ShareTable, share: number, count: number, nowMs: number): number {
+  let taken = 0
+  for (let index = 0; index < count; index++) if (shares.pace(share, nowMs)) taken++
+  return taken
+}
+
+test('a client may ask a second’s worth at once, and then as fast as its rate', () => {
+  for (const rate of [1, 7, 20, 10_000]) {
+    const shares = makeShares(rate)
+    assert.equal(ask(shares, 3, 2 * rate, NOW_MS), rate)
+    assert.equal(ask(shares, 3, 2 * rate, NOW_MS + 1000), rate)
+    assert.equal(ask(shares, 3, 1, NOW_MS + 1000), 0)
+    assert.equal(ask(shares, 4, 1, NOW_MS + 1000), 1)
+    // What is refused is not counted: who goes on too fast is not punished beyond its rate.
+    assert.equal(ask(shares, 3, 2 * rate, NOW_MS + 3000), rate)
+  }
+})
+
+test('without a bound nothing is too fast', () => {
+  const shares = makeShares(0)
+  assert.equal(ask(shares, 3, 100_000, NOW_MS), 100_000)
+})
+
+test('the row of a client that asks is nobody else’s until it has been silent', () => {
+  const shares = makeShares(20)
+  const policy = policyOf()
+  const { share } = sharesOf(shares, policy, '192.0.2.1')
+  assert.equal(ask(shares, share, 20, NOW_MS), 20)
+  for (let host = 0; host < 60_000; host++) {
+    const source = `198.18.${host >> 8}.${host & 255}`
+    const other = sharesOf(shares, policy, source)
+    if (other.share !== share) continue
+    assert.equal(ask(shares, other.share, 1, NOW_MS), 0, 'it shares a row that is in use')
+  }
+  assert.equal(sharesOf(shares, policy, '192.0.2.1').share, share)
 })
 
 allocatesNothing('finding, taking and giving back allocate nothing', () => {
-  const shares = new ShareTable(SEED)
+  const shares = makeShares(100)
   const policy = policyOf(['10.0.0.1', '2001:db8::1'])
   const arrivals = [arrive(policy, '2001:db8::1'), arrive(policy, '2001:db8::2', 4)]
   return (call) => {
     const arrival = arrivals[call & 1]!
-    shares.find(arrival, policy)
+    shares.find(arrival, policy, NOW_MS + call)
+    shares.pace(arrival.share, NOW_MS + call)
     if (shares.take(arrival.share, arrival.link, ROOM)) {
       shares.giveBack(arrival.share, arrival.link)
     }

@@ -19,12 +19,18 @@
  * nothing tells them apart. (TCP has no interface here, and needs none: its handshake proves the
  * address.)
  *
+ * RATE: a client asks at most so many questions a second, one second's worth of them at once. For each
+ * share a *due* time is kept, which every question moves on by its part of a second; when it lies
+ * a second ahead the next question comes too soon. (ATM's "virtual scheduling", GCRA.) One number,
+ * no timer, and a client that was silent starts anew by itself.
+ *
  * LAYOUT: three tables of rows, each a power of two; a row's *tag* is the hash of its key, 0 if it was
  * never used. A key lies in one of WINDOW rows from where its hash points, and a row that holds
- * nothing can be another's. When all of the window are in use one of them serves two clients: that
+ * nothing, and whose due time is over, can be another's. When all of the window are in use one of them serves two clients: that
  * is the bound on memory, and takes thousands of clients at a time to meet.
  */
 import { assert } from '../assert.ts'
+import { hashAddress } from '../identity/address.ts'
 import type { PolicyTable } from '../policy/table.ts'
 import type { Arrival } from './arrival.ts'
 
@@ -39,6 +45,11 @@ const UNKNOWN_AT = KNOWN_AT + KNOWN_ROWS
 const LINKS_AT = UNKNOWN_AT + UNKNOWN_ROWS
 const ROWS = LINKS_AT + LINK_ROWS
 
+/** How far ahead of time a client may be. */
+const BURST_MS = 1000
+/** Sums of fractions come out a little high. */
+const ROUNDING_MS = 0.01
+
 const WINDOW = 8
 const LINK_PARTS = 7
 /** So that a count fits its 16 bits. */
@@ -48,26 +59,50 @@ export class ShareTable {
   readonly #seed: number
   readonly #tags = new Int32Array(ROWS)
   readonly #held = new Uint16Array(ROWS)
+  readonly #dueMs = new Float64Array(ROWS)
+  /** What one question costs; 0: there is no bound. */
+  readonly #questionMs: number
 
-  /** @param seed  of the hashes: unknown outside, so that nobody can choose whom it shares with */
-  constructor(seed: number) {
-    this.#seed = seed | 0
+  /**
+   * @param options.seed  of the hashes: unknown outside, so that nobody can choose whom it shares
+   *   its row with
+   * @param options.queriesPerSecond  0: no bound
+   */
+  constructor(options: { seed: number; queriesPerSecond: number }) {
+    this.#seed = options.seed | 0
+    this.#questionMs = options.queriesPerSecond === 0 ? 0 : 1000 / options.queriesPerSecond
   }
 
   /** Says in `arrival.share` and `arrival.link` under which rows this query counts. */
-  find(arrival: Arrival, policy: PolicyTable): void {
+  find(arrival: Arrival, policy: PolicyTable, nowMs: number): void {
     const client = arrival.client
     if (client >= 0) {
       const family = policy.addressCount(client, 4) > 0 ? 4 : 6
-      const hash = this.#hash(policy.bytes, policy.addressAt(client, family, 0), family, 0)
-      arrival.share = this.#row(KNOWN_AT, KNOWN_ROWS - 1, hash)
+      const hash = hashAddress(
+        policy.bytes,
+        policy.addressAt(client, family, 0),
+        family,
+        this.#seed,
+      )
+      arrival.share = this.#row(KNOWN_AT, KNOWN_ROWS - 1, hash, nowMs)
       arrival.link = NO_SHARE
       return
     }
     const link = arrival.interfaceIndex
-    const hash = this.#hash(arrival.addresses, arrival.sourceAt, arrival.family, link)
-    arrival.share = this.#row(UNKNOWN_AT, UNKNOWN_ROWS - 1, hash)
-    arrival.link = this.#row(LINKS_AT, LINK_ROWS - 1, link + 1)
+    const seed = this.#seed ^ Math.imul(link, 0x9e3779b1)
+    const hash = hashAddress(arrival.addresses, arrival.sourceAt, arrival.family, seed)
+    arrival.share = this.#row(UNKNOWN_AT, UNKNOWN_ROWS - 1, hash, nowMs)
+    arrival.link = this.#row(LINKS_AT, LINK_ROWS - 1, link + 1, nowMs)
+  }
+
+  /** Counts one question of a client; false when it comes too soon after those before it. */
+  pace(share: number, nowMs: number): boolean {
+    if (this.#questionMs === 0) return true
+    const dueMs = this.#dueMs[share]!
+    const nextMs = (dueMs < nowMs ? nowMs : dueMs) + this.#questionMs
+    if (nextMs > nowMs + BURST_MS + ROUNDING_MS) return false
+    this.#dueMs[share] = nextMs
+    return true
   }
 
   /**
@@ -93,7 +128,7 @@ export class ShareTable {
   }
 
   /** The row of a key: the one that has its tag, else one that holds nothing, else the first. */
-  #row(tableAt: number, mask: number, hash: number): number {
+  #row(tableAt: number, mask: number, hash: number, nowMs: number): number {
     const tags = this.#tags
     const tag = hash === 0 ? 1 : hash
     for (let step = 0; step < WINDOW; step++) {
@@ -102,23 +137,10 @@ export class ShareTable {
     }
     for (let step = 0; step < WINDOW; step++) {
       const row = tableAt + ((hash + step) & mask)
-      if (this.#held[row] !== 0) continue
+      if (this.#held[row] !== 0 || this.#dueMs[row]! > nowMs) continue
       tags[row] = tag
       return row
     }
     return tableAt + (hash & mask)
-  }
-
-  #hash(bytes: Uint8Array, at: number, family: number, link: number): number {
-    const end = at + (family === 4 ? 4 : 16)
-    let hash = this.#seed ^ Math.imul(link, 0x9e3779b1) ^ family
-    for (let from = at; from < end; from += 4) {
-      const word =
-        (bytes[from]! << 24) | (bytes[from + 1]! << 16) | (bytes[from + 2]! << 8) | bytes[from + 3]!
-      hash = Math.imul(hash ^ word, 0x85ebca6b)
-      hash = Math.imul(hash ^ (hash >>> 15), 0x9e3779b1)
-      hash ^= hash >>> 13
-    }
-    return hash
   }
 }

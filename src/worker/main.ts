@@ -124,6 +124,7 @@ function buildLoop(world: World, options: WorkerStart) {
     {
       slotsMax: SLOTS_MAX,
       flightsMax: FLIGHTS_MAX,
+      queriesPerSecond: options.queriesPerSecond,
       maxTtlSeconds: options.maxTtlSeconds,
       minTtlSeconds: options.minTtlSeconds,
       maxNegativeTtlSeconds: options.maxNegativeTtlSeconds,

@@ -79,6 +79,7 @@ const DEFAULTS: Readonly<Record<SettingKey, string>> = {
   'cache.maxTtl': '1h',
   'cache.minTtl': '0s',
   'cache.maxNegativeTtl': '30s',
+  'limits.queriesPerSecond': '10000',
   'policy.mode': 'enforce',
   'policy.denyResponse': 'refused',
   'clients.unknown': 'open',
@@ -159,6 +160,7 @@ export class InProcessWorld implements World {
       {
         slotsMax: SLOTS_MAX,
         flightsMax: FLIGHTS_MAX,
+        queriesPerSecond: Number(this.#setting('limits.queriesPerSecond')),
         maxTtlSeconds: this.#seconds('cache.maxTtl'),
         minTtlSeconds: this.#seconds('cache.minTtl'),
         maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),

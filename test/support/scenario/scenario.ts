@@ -28,6 +28,7 @@ export const SETTING_KEYS = [
   'cache.maxTtl',
   'cache.minTtl',
   'cache.maxNegativeTtl',
+  'limits.queriesPerSecond',
   'policy.mode',
   'policy.denyResponse',
   'clients.unknown',
