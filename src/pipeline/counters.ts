@@ -20,6 +20,11 @@ export const COUNTERS = [
   ['slotsFull', 'Queries refused because everything to keep them in was taken.'],
   ['clientLimit', 'Queries refused because their client had as many waiting as it may.'],
   ['rateLimit', 'Queries refused because their client asked too many in a second.'],
+  [
+    'connectionsRefused',
+    'TCP connections closed at once: all that their client may have are in use.',
+  ],
+  ['connectionsGaveWay', 'Idle TCP connections closed because another was opened in their place.'],
   ['repliesLost', 'Replies whose way back was gone or full.'],
   ['grantsWritten', 'Grants that the kernel took.'],
   ['grantsRefused', 'Grants that the kernel did not take.'],

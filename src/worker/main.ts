@@ -101,7 +101,9 @@ function buildForwarder(world: World, options: WorkerStart, sink: () => AnswerSi
 
 function buildLoop(world: World, options: WorkerStart) {
   const { now, control, counters, tables, policy, epoll, cache, learned, nameSeed } = world
-  const tcp = new TcpServer(epoll, { token: TOKEN_TCP, ownerMark: options.ownerMark })
+  const tcp = new TcpServer(epoll, {
+    ...{ token: TOKEN_TCP, ownerMark: options.ownerMark, seed: nameSeed, counters },
+  })
   const sockets: ListenSocket[] = []
   const replies = new SocketReplies(sockets, tcp, counters)
   const { forwarder, configure } = buildForwarder(world, options, () => pipeline)
