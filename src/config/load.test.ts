@@ -62,7 +62,7 @@ test('two keys are enough for a cache without root: everything else has a defaul
       serveStaleSeconds: 0,
       prefetch: false,
     },
-    limits: { queriesPerSecond: 10_000 },
+    limits: { queriesPerSecond: 10_000, grants: 8192 },
     policy: null,
     clients: { file: null, unknown: 'open' },
   })
@@ -88,7 +88,7 @@ upstreams:
     transport: tcp
   - {zones: ["."], servers: [/etc/resolv.conf, ./resolv.conf]}
 cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 0s, prefetch: false}
-limits: {queriesPerSecond: 250}
+limits: {queriesPerSecond: 250, grants: 500}
 policy: {directory: ../policies, denyResponse: nodata, mode: audit}
 clients: {file: clients.yaml, unknown: closed}
 `,
@@ -133,7 +133,7 @@ clients: {file: clients.yaml, unknown: closed}
     serveStaleSeconds: 0,
     prefetch: false,
   })
-  assert.deepEqual(config.limits, { queriesPerSecond: 250 })
+  assert.deepEqual(config.limits, { queriesPerSecond: 250, grants: 500 })
   assert.deepEqual(config.policy, {
     directory: '/etc/policies',
     denyResponse: 'nodata',

@@ -59,6 +59,8 @@ export interface CacheConfig {
 export interface LimitsConfig {
   /** 0: no bound. */
   readonly queriesPerSecond: number
+  /** New ones of one timeout class, in the time that such grants last. */
+  readonly grants: number
 }
 
 export interface PolicyConfig {

@@ -137,7 +137,11 @@ function counterColumn(title: string, counter: string): Column<StatusReport> {
 }
 
 /** Bounds of one client each: pipeline/share.ts. */
-const LIMIT_COUNTERS = ['clientLimit', 'rateLimit'] as const satisfies readonly CounterName[]
+const LIMIT_COUNTERS = [
+  'clientLimit',
+  'rateLimit',
+  'grantLimit',
+] as const satisfies readonly CounterName[]
 
 function limitedText({ counters }: StatusReport): string {
   let count = 0

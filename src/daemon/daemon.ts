@@ -272,6 +272,7 @@ export class Daemon implements DaemonView {
       table: this.#encode(NO_POLICY),
       cacheBytes: cache.sizeBytes,
       queriesPerSecond: limits.queriesPerSecond,
+      grantsMax: limits.grants,
       maxTtlSeconds: cache.maxTtlSeconds,
       minTtlSeconds: cache.minTtlSeconds,
       maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,

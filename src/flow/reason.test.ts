@@ -25,6 +25,7 @@ test('numbers and ids of reasons are what earlier releases wrote', () => {
       '15 GRANT_REFUSED',
       '16 WORKER_AWAY',
       '17 RATE_LIMIT',
+      '18 GRANT_LIMIT',
       '64 CONNECTION_ALLOWED',
       '65 NO_GRANT',
       '66 ADDRESS_NOT_GRANTED',

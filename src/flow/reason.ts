@@ -30,6 +30,7 @@ export const REASON_CLIENT_LIMIT = 14
 export const REASON_GRANT_REFUSED = 15
 export const REASON_WORKER_AWAY = 16
 export const REASON_RATE_LIMIT = 17
+export const REASON_GRANT_LIMIT = 18
 /** Connections: from 64. */
 export const REASON_CONNECTION_ALLOWED = 64
 export const REASON_NO_GRANT = 65
@@ -164,6 +165,12 @@ export const REASONS: readonly Reason[] = [
     'RATE_LIMIT',
     VERDICT_ERROR,
     'This client asked more questions in a second than limits.queriesPerSecond lets one client ask.',
+  ),
+  question(
+    REASON_GRANT_LIMIT,
+    'GRANT_LIMIT',
+    VERDICT_ERROR,
+    'The answer would have opened more new addresses than limits.grants lets one client have, so it was withheld.',
   ),
   {
     code: REASON_CONNECTION_ALLOWED,

@@ -11,6 +11,7 @@
  */
 import { assert } from '../assert.ts'
 import { PORT_SETS_MAX } from '../policy/snapshot.ts'
+import { REASON_GRANT_LIMIT, REASON_GRANT_REFUSED } from '../flow/reason.ts'
 import { setPort, TIMEOUT_CLASS_SECONDS, timeoutClass } from '../grant/timeout-class.ts'
 import { getTtl } from '../wire/bytes.ts'
 import type { Context } from './context.ts'
@@ -18,6 +19,10 @@ import { counterIndex } from './counters.ts'
 
 const GRANTS_WRITTEN = counterIndex('grantsWritten')
 const GRANTS_REFUSED = counterIndex('grantsRefused')
+const GRANT_LIMIT = counterIndex('grantLimit')
+
+/** admit(): every grant is in force. */
+export const ADMITTED = 0
 
 /** Grants written by one call of the kernel; what GrantWriter.capacity must be at least. */
 export const GRANT_BATCH = 64
@@ -32,14 +37,15 @@ const SLACK_LEFT_MS = 2000
 
 /**
  * Makes every grant of the answer, which lies in `message` at `at` with its TTLs as the client will
- * see them. False when one of them is not in force.
+ * see them.
+ * @returns ADMITTED, or the reason (flow/reason.ts) why one of them is not in force
  */
-export function admit(context: Context, message: Uint8Array, at: number, nowMs: number): boolean {
+export function admit(context: Context, message: Uint8Array, at: number, nowMs: number): number {
   const writer = context.parts.grantWriter
   const arrival = context.arrival
   const meta = context.meta
-  if (writer === null || !arrival.isGoverned) return true
-  if (meta.addressCount === 0 && meta.isWhole) return true
+  if (writer === null || !arrival.isGoverned) return ADMITTED
+  if (meta.addressCount === 0 && meta.isWhole) return ADMITTED
   const policy = context.policy
   const setCount = policy.matchGrants(
     policy.subjectOf(arrival.client),
@@ -48,9 +54,9 @@ export function admit(context: Context, message: Uint8Array, at: number, nowMs: 
     arrival.query.nameBytes,
     portSets,
   )
-  if (setCount === 0) return true
+  if (setCount === 0) return ADMITTED
   // Some of its addresses are not known to us, so they can't be granted.
-  if (!meta.isWhole) return false
+  if (!meta.isWhole) return REASON_GRANT_REFUSED
   pendingCount = 0
   for (let index = 0; index < meta.addressCount; index++) {
     const offset = meta.addressOffsets[index]!
@@ -61,7 +67,7 @@ export function admit(context: Context, message: Uint8Array, at: number, nowMs: 
     for (let own = 0; own < clientAddresses; own++) {
       const clientAt = policy.addressAt(arrival.client, family, own)
       for (let set = 0; set < setCount; set++) {
-        const isOpen = open(
+        const fault = open(
           context,
           family,
           clientAt,
@@ -71,11 +77,11 @@ export function admit(context: Context, message: Uint8Array, at: number, nowMs: 
           ttl,
           nowMs,
         )
-        if (!isOpen) return false
+        if (fault !== ADMITTED) return fault
       }
     }
   }
-  return settle(context, message)
+  return settle(context, message) ? ADMITTED : REASON_GRANT_REFUSED
 }
 
 // The open batch of the grant writer, so that what it took can be noted.
@@ -87,7 +93,11 @@ const pendingPortSet = new Int32Array(GRANT_BATCH)
 const pendingEndMs = new Float64Array(GRANT_BATCH)
 let pendingCount = 0
 
-/** Puts one grant into the batch unless it is in force; false when a full batch was refused. */
+/**
+ * Puts one grant into the batch unless it is in force. Not ADMITTED when a full batch was refused, or
+ * the client may have no more: then what of the answer was in the batch already is written, so that
+ * its next question needs less.
+ */
 function open(
   context: Context,
   family: number,
@@ -97,13 +107,19 @@ function open(
   portSet: number,
   ttl: number,
   nowMs: number,
-): boolean {
+): number {
   const { grants, grantWriter } = context.parts
   const clients = context.policy.bytes
   const untilMs = nowMs + ttl * 1000 + SLACK_LEFT_MS
-  if (grants.isInForce(family, clients, clientAt, message, addressAt, portSet, untilMs)) return true
-  if (pendingCount === GRANT_BATCH && !settle(context, message)) return false
+  if (grants.isInForce(family, clients, clientAt, message, addressAt, portSet, untilMs)) {
+    return ADMITTED
+  }
+  if (pendingCount === GRANT_BATCH && !settle(context, message)) return REASON_GRANT_REFUSED
   const timeout = timeoutClass(ttl)
+  if (!context.shares.paceGrant(context.arrival.share, timeout, nowMs)) {
+    context.parts.counters.add(GRANT_LIMIT, 1)
+    return settle(context, message) ? REASON_GRANT_LIMIT : REASON_GRANT_REFUSED
+  }
   grantWriter!.push(family, clients, clientAt, message, addressAt, setPort(portSet, timeout))
   pendingFamily[pendingCount] = family
   pendingClientAt[pendingCount] = clientAt
@@ -111,7 +127,7 @@ function open(
   pendingPortSet[pendingCount] = portSet
   pendingEndMs[pendingCount] = nowMs + TIMEOUT_CLASS_SECONDS[timeout]! * 1000
   pendingCount++
-  return true
+  return ADMITTED
 }
 
 /**

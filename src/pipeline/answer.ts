@@ -7,17 +7,13 @@
  * kernel denies nothing, so there it leaves anyway.
  */
 import { FRESH } from '../cache/freshness.ts'
-import {
-  REASON_ANSWERED_BY_UPSTREAM,
-  REASON_ANSWERED_FROM_CACHE,
-  REASON_GRANT_REFUSED,
-} from '../flow/reason.ts'
+import { REASON_ANSWERED_BY_UPSTREAM, REASON_ANSWERED_FROM_CACHE } from '../flow/reason.ts'
 import { VERDICT_AUDIT, VERDICT_FORWARDED } from '../flow/record.ts'
 import { ageTtls, finishAnswer, writeError, writeMinimalAny } from '../wire/build.ts'
 import { copyBytes, getU16, putU16 } from '../wire/bytes.ts'
 import { OPT_BYTES_MAX } from '../wire/edns.ts'
 import { EDE_NONE, FLAG_TC, FLAGS_AT, MESSAGE_BYTES_MAX, RCODE_NOERROR } from '../wire/header.ts'
-import { admit } from './admit.ts'
+import { ADMITTED, admit } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
@@ -132,9 +128,10 @@ function give(
   )
   const isTruncated = (getU16(bytes, at + FLAGS_AT) & FLAG_TC) !== 0
   if (isTruncated) context.parts.counters.add(TRUNCATED, 1)
-  else if (!admit(context, bytes, at, nowMs) && !context.policy.isAudit) {
+  const fault = isTruncated ? ADMITTED : admit(context, bytes, at, nowMs)
+  if (fault !== ADMITTED && !context.policy.isAudit) {
     context.parts.counters.add(WITHHELD, 1)
-    arrival.reason = REASON_GRANT_REFUSED
+    arrival.reason = fault
     refuse(context, nowMs)
     return
   }

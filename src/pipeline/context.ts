@@ -49,6 +49,8 @@ export interface PipelineOptions {
   readonly flightsMax: number
   /** Of one client; 0: no bound. */
   readonly queriesPerSecond: number
+  /** New grants of one client and timeout class in the time that such grants last. */
+  readonly grantsMax: number
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number
@@ -79,6 +81,7 @@ export class Context {
     this.shares = new ShareTable({
       seed: options.nameSeed,
       queriesPerSecond: options.queriesPerSecond,
+      grantsMax: options.grantsMax,
     })
     this.slots = new SlotTable(options.slotsMax, this.shares)
     this.flights = new FlightTable(options.flightsMax)

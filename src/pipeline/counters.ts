@@ -20,6 +20,7 @@ export const COUNTERS = [
   ['slotsFull', 'Queries refused because everything to keep them in was taken.'],
   ['clientLimit', 'Queries refused because their client had as many waiting as it may.'],
   ['rateLimit', 'Queries refused because their client asked too many in a second.'],
+  ['grantLimit', 'Answers withheld because their client has as many grants as it may.'],
   [
     'connectionsRefused',
     'TCP connections closed at once: all that their client may have are in use.',

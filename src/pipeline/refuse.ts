@@ -4,6 +4,7 @@
  */
 import {
   REASON_CLIENT_LIMIT,
+  REASON_GRANT_LIMIT,
   REASON_GRANT_REFUSED,
   REASON_MALFORMED,
   REASON_NOT_IMPLEMENTED,
@@ -108,6 +109,7 @@ function edeOf(reason: number): number {
     case REASON_GRANT_REFUSED:
     case REASON_SLOTS_FULL:
     case REASON_CLIENT_LIMIT:
+    case REASON_GRANT_LIMIT:
     case REASON_RATE_LIMIT:
       return EDE_NOT_READY
     case REASON_UPSTREAM_TIMEOUT:

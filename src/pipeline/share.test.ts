@@ -16,8 +16,8 @@ const SEED = 0x5eed
 const ROOM = 64
 const NOW_MS = 1000
 
-function makeShares(queriesPerSecond = 0): ShareTable {
-  return new ShareTable({ seed: SEED, queriesPerSecond })
+function makeShares(queriesPerSecond = 0, grantsMax = 1): ShareTable {
+  return new ShareTable({ seed: SEED, queriesPerSecond, grantsMax })
 }
 
 /** A table that knows these clients, each with its addresses. */
@@ -176,6 +176,23 @@ test('a client may ask a second’s worth at once, and then as fast as its rate'
     // What is refused is not counted: who goes on too fast is not punished beyond its rate.
     assert.equal(ask(shares, 3, 2 * rate, NOW_MS + 3000), rate)
   }
+})
+
+test('in the time that grants last a client gets so many new ones, of each class apart', () => {
+  const shares = makeShares(0, 4)
+  const grant = (count: number, timeout: number, nowMs: number): number => {
+    let taken = 0
+    for (let index = 0; index < count; index++) {
+      if (shares.paceGrant(3, timeout, nowMs)) taken++
+    }
+    return taken
+  }
+  assert.equal(grant(9, 0, NOW_MS), 4)
+  assert.equal(grant(9, 1, NOW_MS), 4)
+  assert.equal(grant(9, 0, NOW_MS + 7500), 2)
+  assert.equal(grant(9, 0, NOW_MS + 15_000), 2)
+  assert.equal(grant(9, 0, NOW_MS + 60_000), 4)
+  assert(shares.paceGrant(4, 0, NOW_MS))
 })
 
 test('without a bound nothing is too fast', () => {

@@ -24,13 +24,18 @@
  * a second ahead the next question comes too soon. (ATM's "virtual scheduling", GCRA.) One number,
  * no timer, and a client that was silent starts anew by itself.
  *
+ * GRANTS are bounded in the same way, for each timeout class apart: in the time that a grant of the class
+ * lasts, as many new ones as one client may have; so there are never more than twice as many in force.
+ * Nothing has to be counted down when they end.
+ *
  * LAYOUT: three tables of rows, each a power of two; a row's *tag* is the hash of its key, 0 if it was
  * never used. A key lies in one of WINDOW rows from where its hash points, and a row that holds
- * nothing, and whose due time is over, can be another's. When all of the window are in use one of them serves two clients: that
+ * nothing, and whose due times are over, can be another's. When all of the window are in use one of them serves two clients: that
  * is the bound on memory, and takes thousands of clients at a time to meet.
  */
 import { assert } from '../assert.ts'
 import { hashAddress } from '../identity/address.ts'
+import { CLASS_COUNT, TIMEOUT_CLASS_SECONDS } from '../grant/timeout-class.ts'
 import type { PolicyTable } from '../policy/table.ts'
 import type { Arrival } from './arrival.ts'
 
@@ -62,14 +67,19 @@ export class ShareTable {
   readonly #dueMs = new Float64Array(ROWS)
   /** What one question costs; 0: there is no bound. */
   readonly #questionMs: number
+  /** Of known clients; CLASS_COUNT each. */
+  readonly #grantDueMs = new Float64Array(KNOWN_ROWS * CLASS_COUNT)
+  readonly #grantsMax: number
 
   /**
    * @param options.seed  of the hashes: unknown outside, so that nobody can choose whom it shares
    *   its row with
    * @param options.queriesPerSecond  0: no bound
+   * @param options.grantsMax  new grants of one client and class in the time that they last
    */
-  constructor(options: { seed: number; queriesPerSecond: number }) {
+  constructor(options: { seed: number; queriesPerSecond: number; grantsMax: number }) {
     this.#seed = options.seed | 0
+    this.#grantsMax = options.grantsMax
     this.#questionMs = options.queriesPerSecond === 0 ? 0 : 1000 / options.queriesPerSecond
   }
 
@@ -106,6 +116,21 @@ export class ShareTable {
   }
 
   /**
+   * Counts one new grant of a known client; false when it has as many as it may.
+   * @param timeout  index of a timeout class
+   */
+  paceGrant(share: number, timeout: number, nowMs: number): boolean {
+    assert(share < KNOWN_ROWS, 'grants are given to known clients')
+    const at = share * CLASS_COUNT + timeout
+    const lastsMs = TIMEOUT_CLASS_SECONDS[timeout]! * 1000
+    const dueMs = this.#grantDueMs[at]!
+    const nextMs = (dueMs < nowMs ? nowMs : dueMs) + lastsMs / this.#grantsMax
+    if (nextMs > nowMs + lastsMs + ROUNDING_MS) return false
+    this.#grantDueMs[at] = nextMs
+    return true
+  }
+
+  /**
    * Takes one for a client, if it may have one more.
    * @param room  how many are free, this one included
    */
@@ -137,10 +162,21 @@ export class ShareTable {
     }
     for (let step = 0; step < WINDOW; step++) {
       const row = tableAt + ((hash + step) & mask)
-      if (this.#held[row] !== 0 || this.#dueMs[row]! > nowMs) continue
+      if (!this.#isAtRest(row, nowMs)) continue
       tags[row] = tag
       return row
     }
     return tableAt + (hash & mask)
+  }
+
+  /** Whether nothing would be forgotten of its client if the row were another's. */
+  #isAtRest(row: number, nowMs: number): boolean {
+    if (this.#held[row] !== 0 || this.#dueMs[row]! > nowMs) return false
+    if (row >= KNOWN_ROWS) return true
+    const end = (row + 1) * CLASS_COUNT
+    for (let at = end - CLASS_COUNT; at < end; at++) {
+      if (this.#grantDueMs[at]! > nowMs) return false
+    }
+    return true
   }
 }

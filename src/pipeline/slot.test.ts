@@ -13,7 +13,7 @@ const SEED = 0x5eed
 const ROOMY = 1000
 
 function makeSlots(count: number): SlotTable {
-  return new SlotTable(count, new ShareTable({ seed: SEED, queriesPerSecond: 0 }))
+  return new SlotTable(count, new ShareTable({ seed: SEED, queriesPerSecond: 0, grantsMax: 1 }))
 }
 
 /** An arrival of a query, somewhere in a buffer that is used again. */

@@ -127,6 +127,7 @@ function buildLoop(world: World, options: WorkerStart) {
       slotsMax: SLOTS_MAX,
       flightsMax: FLIGHTS_MAX,
       queriesPerSecond: options.queriesPerSecond,
+      grantsMax: options.grantsMax,
       maxTtlSeconds: options.maxTtlSeconds,
       minTtlSeconds: options.minTtlSeconds,
       maxNegativeTtlSeconds: options.maxNegativeTtlSeconds,

@@ -21,6 +21,7 @@ export interface WorkerStart {
   readonly wakeMainFd: number
   readonly cacheBytes: number
   readonly queriesPerSecond: number
+  readonly grantsMax: number
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number

@@ -79,6 +79,7 @@ const DEFAULTS: Readonly<Record<SettingKey, string>> = {
   'cache.maxTtl': '1h',
   'cache.minTtl': '0s',
   'cache.maxNegativeTtl': '30s',
+  'limits.grants': '8192',
   'limits.queriesPerSecond': '10000',
   'policy.mode': 'enforce',
   'policy.denyResponse': 'refused',
@@ -160,6 +161,7 @@ export class InProcessWorld implements World {
       {
         slotsMax: SLOTS_MAX,
         flightsMax: FLIGHTS_MAX,
+        grantsMax: Number(this.#setting('limits.grants')),
         queriesPerSecond: Number(this.#setting('limits.queriesPerSecond')),
         maxTtlSeconds: this.#seconds('cache.maxTtl'),
         minTtlSeconds: this.#seconds('cache.minTtl'),

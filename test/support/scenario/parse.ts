@@ -17,7 +17,7 @@
  *     only in process: REASON         real sockets or a real kernel can't do it, or not in 6 s
  *     not yet: REASON                 it must fail, until what it tells is built
  *     setting KEY VALUE               cache.maxTtl 60s · cache.minTtl · cache.maxNegativeTtl ·
- *                                     limits.queriesPerSecond ·
+ *                                     limits.queriesPerSecond · limits.grants ·
  *                                     policy.mode audit · policy.denyResponse nxdomain ·
  *                                     clients.unknown closed
  *     servers A, B [for ZONE, ZONE]   upstreams in order of preference; default: 192.0.2.53 for '.'

@@ -28,6 +28,7 @@ export const SETTING_KEYS = [
   'cache.maxTtl',
   'cache.minTtl',
   'cache.maxNegativeTtl',
+  'limits.grants',
   'limits.queriesPerSecond',
   'policy.mode',
   'policy.denyResponse',
