@@ -105,6 +105,11 @@ export class ShareTable {
     arrival.link = this.#row(LINKS_AT, LINK_ROWS - 1, link + 1, nowMs)
   }
 
+  /** 32 bits that stand for the client, for longer than the row is its own. */
+  clientOf(share: number): number {
+    return this.#tags[share]!
+  }
+
   /** Counts one question of a client; false when it comes too soon after those before it. */
   pace(share: number, nowMs: number): boolean {
     if (this.#questionMs === 0) return true
