@@ -29,8 +29,8 @@ export const REASON_SLOTS_FULL = 13
 export const REASON_CLIENT_LIMIT = 14
 export const REASON_GRANT_REFUSED = 15
 export const REASON_WORKER_AWAY = 16
-export const REASON_RATE_LIMIT = 17
-export const REASON_GRANT_LIMIT = 18
+export const REASON_RATE_LIMIT = 21
+export const REASON_GRANT_LIMIT = 22
 /** Connections: from 64. */
 export const REASON_CONNECTION_ALLOWED = 64
 export const REASON_NO_GRANT = 65

@@ -57,7 +57,10 @@ export class Arrival {
     this.packet = packet
     this.start = start
     this.end = end
-    return parseQuery(packet, start, end, this.query, this.name, 0)
+    const parsed = parseQuery(packet, start, end, this.query, this.name, 0)
+    // By UDP the option is ignored. Source: RFC 7828 §3.2.1.
+    if (this.channel < CHANNEL_TCP) this.query.wantsKeepalive = false
+    return parsed
   }
 }
 

@@ -88,6 +88,21 @@ test('a kept query comes back as it was, when its packet is long gone', () => {
   assert.equal(formatName(back.packet, questionAt, back.query.nameBytes), 'wWw.eXample.com.')
 })
 
+test('a keepalive is asked for by TCP alone, and still when the answer comes', () => {
+  const plain = query('example.com.', { udpBytes: 1232, isDnssecOk: false })
+  // RDLENGTH 4 and the option: code 11, no value.
+  const asking = Uint8Array.from([...plain.subarray(0, -2), 0, 4, 0, 11, 0, 0])
+  const { arrival } = arrive(asking)
+  assert.equal(arrival.query.wantsKeepalive, true)
+  const slots = makeSlots(2)
+  const back = new Arrival(SEED)
+  slots.load(slots.keep(arrival, ROOMY), back)
+  assert.equal(back.query.wantsKeepalive, true)
+  arrival.channel = CHANNEL_TCP - 1
+  arrival.parse(asking, 0, asking.length)
+  assert.equal(arrival.query.wantsKeepalive, false)
+})
+
 test('a query without EDNS stays without it', () => {
   const slots = makeSlots(1)
   const back = new Arrival(SEED)

@@ -10,6 +10,7 @@
  */
 import { assert } from '../assert.ts'
 import { copyBytes, putU16 } from '../wire/bytes.ts'
+import { OPTION_KEEPALIVE } from '../wire/edns.ts'
 import { FLAG_CD, FLAG_RD, HEADER_BYTES, QUESTION_AT, TYPE_OPT } from '../wire/header.ts'
 import type { Arrival } from './arrival.ts'
 import type { ShareTable } from './share.ts'
@@ -18,10 +19,11 @@ export const NO_SLOT = -1
 /** keep(): this client has as many as it may; others would still get one. */
 export const OVER_SHARE = -2
 
-/** Header 12, name 255, type and class 4, OPT 11. */
+/** Header 12, name 255, type and class 4, OPT 11 and an option without value 4. */
 const QUERY_BYTES = 288
 const ADDRESS_BYTES = 16
 const OPT_BYTES = 11
+const OPTION_BYTES = 4
 
 export class SlotTable {
   readonly count: number
@@ -144,8 +146,13 @@ export class SlotTable {
       putU16(out, end + 3, query.udpBytes)
       putU16(out, end + 5, 0)
       putU16(out, end + 7, query.isDnssecOk ? 0x8000 : 0)
-      putU16(out, end + 9, 0)
+      putU16(out, end + 9, query.wantsKeepalive ? OPTION_BYTES : 0)
       end += OPT_BYTES
+      if (query.wantsKeepalive) {
+        putU16(out, end, OPTION_KEEPALIVE)
+        putU16(out, end + 2, 0)
+        end += OPTION_BYTES
+      }
     }
     return end - at
   }

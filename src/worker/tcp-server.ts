@@ -12,7 +12,8 @@
  * - a message longer than READ_BYTES − 2: no query is that long; the connection is closed;
  * - more than PENDING_MAX unanswered queries, or no room for one more answer: nothing further is
  *   read from it until it has caught up;
- * - IDLE_MS without a query or an answer: closed (RFC 7766 §6.2.3).
+ * - TCP_IDLE_MS without a query or an answer: closed (RFC 7766 §6.2.3); who asks for it is told how
+ *   long that is (RFC 7828).
  *
  * A connection belongs to the process that accepted it and carries that process's mark, so that the
  * kernel resets it when its owner is no longer alive.
@@ -28,6 +29,7 @@ import { hashAddress } from '../identity/address.ts'
 import { CHANNEL_TCP } from '../pipeline/arrival.ts'
 import { type Counters, counterIndex } from '../pipeline/counters.ts'
 import { copyBytes, getU16, putU16 } from '../wire/bytes.ts'
+import { TCP_IDLE_MS } from '../wire/edns.ts'
 import { MESSAGE_BYTES_MAX } from '../wire/header.ts'
 
 const CONNECTIONS_MAX = 256
@@ -36,7 +38,6 @@ const READ_BYTES = 4096
 const WRITE_BYTES = 2 * (MESSAGE_BYTES_MAX + 3)
 const LENGTH_BYTES = 2
 const PENDING_MAX = 64
-const IDLE_MS = 10_000
 /** Accepted in one turn of the loop; the rest waits for the next, or for the peer. */
 const ACCEPTS_MAX = 16
 const ADDRESS_BYTES = 16
@@ -185,7 +186,7 @@ export class TcpServer {
     if (this.count === 0) return
     for (let connection = 0; connection < CONNECTIONS_MAX; connection++) {
       if (this.#sockets[connection] === NO_SOCKET || this.#pending[connection]! > 0) continue
-      if (nowMs - this.#places.usedAt(connection) > IDLE_MS) this.#end(connection)
+      if (nowMs - this.#places.usedAt(connection) > TCP_IDLE_MS) this.#end(connection)
     }
   }
 
