@@ -34,6 +34,7 @@ upstreams:
   - zones: ["."]
     servers: [./resolv.conf]
 cache: { size: 32MiB, maxTtl: 1h, minTtl: 0s, maxNegativeTtl: 30s, serveStale: 0s, prefetch: false }
+limits: { queriesPerSecond: 10000, grants: 8192 }
 policy:
   directory: ./policies
   denyResponse: nxdomain
