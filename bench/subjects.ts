@@ -52,6 +52,7 @@ export const SUBJECTS: readonly Subject[] = [
 state: ${join(directory, 'state')}
 run: ${join(directory, 'run')}
 listen: {addresses: [${ADDRESS}], port: ${port}}
+limits: {queriesPerSecond: 1000000}
 upstreams:
   - {zones: ["."], servers: ["${ADDRESS}:${upstreamPort}"]}
 `,

@@ -64,6 +64,7 @@ test('two keys are enough for a cache without root: everything else has a defaul
       prefetch: false,
       rotate: true,
     },
+    limits: { queriesPerSecond: 10_000, grants: 8192 },
     policy: null,
     clients: { file: null, unknown: 'open' },
   })
@@ -90,6 +91,7 @@ upstreams:
     transport: tcp
   - {zones: ["."], servers: [/etc/resolv.conf, ./resolv.conf]}
 cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true, rotate: false}
+limits: {queriesPerSecond: 250, grants: 500}
 policy: {directory: ../policies, denyResponse: nodata, mode: audit}
 clients: {file: clients.yaml, unknown: closed}
 `,
@@ -138,6 +140,7 @@ clients: {file: clients.yaml, unknown: closed}
     prefetch: true,
     rotate: false,
   })
+  assert.deepEqual(config.limits, { queriesPerSecond: 250, grants: 500 })
   assert.deepEqual(config.policy, {
     directory: '/etc/policies',
     denyResponse: 'nodata',
@@ -186,7 +189,7 @@ test('an unknown key is named with its place and the nearest known one', () => {
     '1:11: clients.zebra: unknown key; known here are file, kubernetes, unknown',
   ])
   assert.deepEqual(faultsOf('__proto__: {}'), [
-    '1:1: __proto__: unknown key; known here are node, state, run, listen, intercept, upstreams, cache, policy, clients, observe',
+    '1:1: __proto__: unknown key; known here are node, state, run, listen, intercept, upstreams, cache, limits, policy, clients, observe',
   ])
 })
 
@@ -307,7 +310,7 @@ test('an empty file says what is missing', () => {
     '1:1: upstreams: is missing; write a list of mappings of zones, servers, transport, serverName, pins',
   ])
   assert.deepEqual(faults('[]'), [
-    '1:1: must be a mapping of node, state, run, listen, intercept, upstreams, cache, policy, clients, observe',
+    '1:1: must be a mapping of node, state, run, listen, intercept, upstreams, cache, limits, policy, clients, observe',
   ])
 })
 

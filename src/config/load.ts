@@ -24,6 +24,7 @@ export interface Config {
   readonly intercept: InterceptConfig | null
   readonly upstreams: readonly UpstreamConfig[]
   readonly cache: CacheConfig
+  readonly limits: LimitsConfig
   /** null: no policy, nobody is governed. */
   readonly policy: PolicyConfig | null
   readonly clients: { readonly file: string | null; readonly unknown: 'open' | 'closed' }
@@ -68,6 +69,14 @@ export interface CacheConfig {
   readonly serveStaleSeconds: number
   readonly prefetch: boolean
   readonly rotate: boolean
+}
+
+/** Of one client, in each process. */
+export interface LimitsConfig {
+  /** 0: no bound. */
+  readonly queriesPerSecond: number
+  /** New ones of one timeout class, in the time that such grants last. */
+  readonly grants: number
 }
 
 export interface PolicyConfig {
@@ -173,6 +182,7 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
       prefetch: cache['prefetch'] as boolean,
       rotate: cache['rotate'] as boolean,
     },
+    limits: values['limits'] as Config['limits'],
     policy: values['policy'] as Config['policy'],
     clients: {
       file: clients['file'] as string | null,

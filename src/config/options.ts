@@ -8,6 +8,7 @@
  */
 import { CACHE_OPTIONS } from '../cache/options.ts'
 import type { Option } from '../option.ts'
+import { LIMIT_OPTIONS } from '../pipeline/options.ts'
 
 /** Where the file is when nobody says otherwise. */
 export const DEFAULT_FILE = '/etc/namegate/namegate.yaml'
@@ -130,6 +131,7 @@ export const OPTIONS: readonly Option[] = [
     why: "With tls: the server's public key must be one of these, SHA-256 of its SubjectPublicKeyInfo in base64. Without serverName any certificate with that key will do.",
   },
   ...CACHE_OPTIONS,
+  ...LIMIT_OPTIONS,
   {
     key: 'policy.directory',
     kind: 'path',

@@ -30,6 +30,7 @@ test('the schema allows no unknown key, and requires what has no default', () =>
     'intercept',
     'upstreams',
     'cache',
+    'limits',
     'policy',
     'clients',
   ])

@@ -53,6 +53,7 @@ const AGENT: StatusReport = {
     answersStale: 7,
     denied: 3,
     answersFailed: 0,
+    clientLimit: 7,
   },
 }
 const PROXY: StatusReport = {
@@ -72,9 +73,9 @@ test('when all is well the page says so, and shows both processes', () => {
     'agent    alive   41  2h5m      41  files  169.254.20.10:53 (shared, generation 1)  same    0.1.0',
     'proxy    alive   42  2h5m      41  peer   169.254.20.10:53 (shared, generation 1)  same    0.1.0',
     '',
-    'PROCESS  QUERIES  CACHED  STALE  DENIED  FAILED  ANSWERS           CACHE  GRANTS   FLOWS  LOST',
-    'agent     12,000  10,500      7       3       0      900  1.0MiB/32.0MiB   1,200  12,000     0',
-    'proxy     12,000  10,500      7       3       0      900  1.0MiB/32.0MiB   1,200  12,000     0',
+    'PROCESS  QUERIES  CACHED  STALE  DENIED  FAILED  LIMITED  ANSWERS           CACHE  GRANTS   FLOWS  LOST',
+    'agent     12,000  10,500      7       3       0        7      900  1.0MiB/32.0MiB   1,200  12,000     0',
+    'proxy     12,000  10,500      7       3       0        7      900  1.0MiB/32.0MiB   1,200  12,000     0',
     '',
     'UPSTREAM       ZONES  BY   PROCESS  STATE  ROUND TRIP  ASKED  FAILED',
     '192.0.2.53:53  .      udp  agent    well        1.2ms  1,500       0',

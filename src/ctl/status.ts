@@ -3,6 +3,7 @@
  * it should be, with the reasons first, because that is what a person or an alert wants to know.
  */
 import type { Degradation, StatusReport } from '../observe/status.ts'
+import type { CounterName } from '../pipeline/counters.ts'
 import { printable } from '../printable.ts'
 import { askOne, NoAnswer, type Role, ROLES } from './client.ts'
 import { EXIT_NO, EXIT_OK, EXIT_UNREACHABLE, Failure } from './failure.ts'
@@ -115,6 +116,7 @@ const WORK_COLUMNS: readonly Column<StatusReport>[] = [
   counterColumn('STALE', 'answersStale'),
   counterColumn('DENIED', 'denied'),
   counterColumn('FAILED', 'answersFailed'),
+  { title: 'LIMITED', align: 'right', cell: limitedText },
   { title: 'ANSWERS', align: 'right', cell: ({ cache }) => cache.entries.toLocaleString('en-US') },
   {
     title: 'CACHE',
@@ -133,6 +135,19 @@ const WORK_COLUMNS: readonly Column<StatusReport>[] = [
 function counterColumn(title: string, counter: string): Column<StatusReport> {
   const cell = (report: StatusReport) => report.counters[counter]?.toLocaleString('en-US') ?? '-'
   return { title, align: 'right', cell }
+}
+
+/** Bounds of one client each: pipeline/share.ts. */
+const LIMIT_COUNTERS = [
+  'clientLimit',
+  'rateLimit',
+  'grantLimit',
+] as const satisfies readonly CounterName[]
+
+function limitedText({ counters }: StatusReport): string {
+  let count = 0
+  for (const name of LIMIT_COUNTERS) count += counters[name] ?? 0
+  return count.toLocaleString('en-US')
 }
 
 function upstreamLines(reports: readonly StatusReport[]): string[] {

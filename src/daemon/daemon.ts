@@ -271,13 +271,15 @@ export class Daemon implements DaemonView {
   }
 
   #startDataPlane(entry: URL): DataPlane {
-    const { intercept, cache } = this.config
+    const { intercept, cache, limits } = this.config
     const marks = intercept === null ? null : marksOf(intercept)
     const place = PLACES[this.role]
     return new DataPlane({
       entry,
       table: this.#encode(NO_POLICY),
       cacheBytes: cache.sizeBytes,
+      queriesPerSecond: limits.queriesPerSecond,
+      grantsMax: limits.grants,
       maxTtlSeconds: cache.maxTtlSeconds,
       minTtlSeconds: cache.minTtlSeconds,
       maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,

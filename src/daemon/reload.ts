@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Config } from '../config/load.ts'
 import type { DaemonView } from './view.ts'
 
-const AT_START = ['node', 'state', 'run', 'listen', 'intercept', 'cache'] as const
+const AT_START = ['node', 'state', 'run', 'listen', 'intercept', 'cache', 'limits'] as const
 
 export function applyReload(daemon: DaemonView, config: Config): void {
   const former = daemon.config

@@ -26,6 +26,8 @@ test('numbers and ids of reasons are what earlier releases wrote', () => {
       '16 WORKER_AWAY',
       '17 UPSTREAM_LOOP',
       '18 UPSTREAM_FULL',
+      '21 RATE_LIMIT',
+      '22 GRANT_LIMIT',
       '64 CONNECTION_ALLOWED',
       '65 NO_GRANT',
       '66 ADDRESS_NOT_GRANTED',

@@ -31,6 +31,8 @@ export const REASON_GRANT_REFUSED = 15
 export const REASON_WORKER_AWAY = 16
 export const REASON_UPSTREAM_LOOP = 17
 export const REASON_UPSTREAM_FULL = 18
+export const REASON_RATE_LIMIT = 21
+export const REASON_GRANT_LIMIT = 22
 /** Connections: from 64. */
 export const REASON_CONNECTION_ALLOWED = 64
 export const REASON_NO_GRANT = 65
@@ -146,7 +148,7 @@ export const REASONS: readonly Reason[] = [
     REASON_CLIENT_LIMIT,
     'CLIENT_LIMIT',
     VERDICT_ERROR,
-    'As many questions as one client may have were already waiting for upstreams.',
+    'This client had as many questions waiting for upstreams as there was room left for others.',
   ),
   question(
     REASON_GRANT_REFUSED,
@@ -171,6 +173,18 @@ export const REASONS: readonly Reason[] = [
     'UPSTREAM_FULL',
     VERDICT_ERROR,
     'As many questions as one zone may have were already waiting for its upstreams.',
+  ),
+  question(
+    REASON_RATE_LIMIT,
+    'RATE_LIMIT',
+    VERDICT_ERROR,
+    'This client asked more questions in a second than limits.queriesPerSecond lets one client ask.',
+  ),
+  question(
+    REASON_GRANT_LIMIT,
+    'GRANT_LIMIT',
+    VERDICT_ERROR,
+    'The answer would have opened more new addresses than limits.grants lets one client have, so it was withheld.',
   ),
   {
     code: REASON_CONNECTION_ALLOWED,

@@ -45,6 +45,23 @@ export function canonicalAddress(text: string): string | null {
   return bytes === null ? null : formatAddress(bytes, 0, familyOf(bytes))
 }
 
+/**
+ * 32 bits of the 4 or 16 bytes at `at`: the same for the same address and seed, and not to be chosen
+ * by who does not know the seed.
+ */
+export function hashAddress(bytes: Uint8Array, at: number, family: number, seed: number): number {
+  const end = at + (family === 4 ? IPV4_BYTES : IPV6_BYTES)
+  let hash = seed ^ family
+  for (let from = at; from < end; from += 4) {
+    const word =
+      (bytes[from]! << 24) | (bytes[from + 1]! << 16) | (bytes[from + 2]! << 8) | bytes[from + 3]!
+    hash = Math.imul(hash ^ word, 0x85ebca6b)
+    hash = Math.imul(hash ^ (hash >>> 15), 0x9e3779b1)
+    hash ^= hash >>> 13
+  }
+  return hash
+}
+
 /** Text of the 4 or 16 bytes at `at`. Source: RFC 5952 §4 and, for IPv4-mapped, §5. */
 export function formatAddress(bytes: Uint8Array, at: number, family: Family): string {
   if (family === 4) return formatIpv4(bytes, at)

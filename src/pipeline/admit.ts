@@ -11,6 +11,7 @@
  */
 import { assert } from '../assert.ts'
 import { PORT_SETS_MAX } from '../policy/snapshot.ts'
+import { REASON_GRANT_LIMIT, REASON_GRANT_REFUSED } from '../flow/reason.ts'
 import { setPort, TIMEOUT_CLASS_SECONDS, timeoutClass } from '../grant/timeout-class.ts'
 import { getTtl } from '../wire/bytes.ts'
 import type { Context } from './context.ts'
@@ -18,6 +19,10 @@ import { counterIndex } from './counters.ts'
 
 const GRANTS_WRITTEN = counterIndex('grantsWritten')
 const GRANTS_REFUSED = counterIndex('grantsRefused')
+const GRANT_LIMIT = counterIndex('grantLimit')
+
+/** admit(): every grant is in force. */
+export const ADMITTED = 0
 
 /** Grants written by one call of the kernel; what GrantWriter.capacity must be at least. */
 export const GRANT_BATCH = 64
@@ -32,15 +37,18 @@ const SLACK_LEFT_MS = 2000
 
 /**
  * Makes every grant of the answer, which lies in `message` at `at` with its TTLs as the client will
- * see them. False when one of them is not in force.
+ * see them.
+ * @returns ADMITTED, or the reason (flow/reason.ts) why one of them is not in force
  */
-export function admit(context: Context, message: Uint8Array, at: number, nowMs: number): boolean {
+export function admit(context: Context, message: Uint8Array, at: number, nowMs: number): number {
   const setCount = setsToOpen(context)
-  if (setCount === 0) return true
+  if (setCount === 0) return ADMITTED
   // Some of its addresses are not known to us, so they can't be granted.
-  if (!context.meta.isWhole) return false
+  if (!context.meta.isWhole) return REASON_GRANT_REFUSED
   pendingCount = 0
-  return visit(context, message, at, setCount, true, nowMs) && settle(context, message)
+  const fault = visit(context, message, at, setCount, true, nowMs)
+  if (fault !== ADMITTED) return fault
+  return settle(context, message) ? ADMITTED : REASON_GRANT_REFUSED
 }
 
 /**
@@ -55,7 +63,8 @@ export function wasAdmitted(
 ): boolean {
   const setCount = setsToOpen(context)
   if (setCount === 0) return true
-  return context.meta.isWhole && visit(context, message, at, setCount, false, sinceMs)
+  if (!context.meta.isWhole) return false
+  return visit(context, message, at, setCount, false, sinceMs) === ADMITTED
 }
 
 /** How many port sets each address is to be granted on; they are in portSets. */
@@ -72,7 +81,10 @@ function setsToOpen(context: Context): number {
   )
 }
 
-/** Opens each grant of the answer, or asks whether it was given; false at the first that is not. */
+/**
+ * Opens each grant of the answer, or asks whether it was given.
+ * @returns ADMITTED, or the reason at the first that is not
+ */
 function visit(
   context: Context,
   message: Uint8Array,
@@ -80,7 +92,7 @@ function visit(
   setCount: number,
   isOpening: boolean,
   timeMs: number,
-): boolean {
+): number {
   const { arrival, meta, policy } = context
   const { grants } = context.parts
   const clients = policy.bytes
@@ -94,14 +106,16 @@ function visit(
       const clientAt = policy.addressAt(arrival.client, family, own)
       for (let set = 0; set < setCount; set++) {
         const portSet = portSets[set]!
-        const isSo = isOpening
-          ? open(context, family, clientAt, message, to, portSet, ttl, timeMs)
-          : grants.wasGiven(family, clients, clientAt, message, to, portSet, timeMs)
-        if (!isSo) return false
+        if (isOpening) {
+          const fault = open(context, family, clientAt, message, to, portSet, ttl, timeMs)
+          if (fault !== ADMITTED) return fault
+        } else if (!grants.wasGiven(family, clients, clientAt, message, to, portSet, timeMs)) {
+          return REASON_GRANT_REFUSED
+        }
       }
     }
   }
-  return true
+  return ADMITTED
 }
 
 // The open batch of the grant writer, so that what it took can be noted.
@@ -113,7 +127,11 @@ const pendingPortSet = new Int32Array(GRANT_BATCH)
 const pendingEndMs = new Float64Array(GRANT_BATCH)
 let pendingCount = 0
 
-/** Puts one grant into the batch unless it is in force; false when a full batch was refused. */
+/**
+ * Puts one grant into the batch unless it is in force. Not ADMITTED when a full batch was refused, or
+ * the client may have no more: then what of the answer was in the batch already is written, so that
+ * its next question needs less.
+ */
 function open(
   context: Context,
   family: number,
@@ -123,13 +141,19 @@ function open(
   portSet: number,
   ttl: number,
   nowMs: number,
-): boolean {
+): number {
   const { grants, grantWriter } = context.parts
   const clients = context.policy.bytes
   const untilMs = nowMs + ttl * 1000 + SLACK_LEFT_MS
-  if (grants.isInForce(family, clients, clientAt, message, addressAt, portSet, untilMs)) return true
-  if (pendingCount === GRANT_BATCH && !settle(context, message)) return false
+  if (grants.isInForce(family, clients, clientAt, message, addressAt, portSet, untilMs)) {
+    return ADMITTED
+  }
+  if (pendingCount === GRANT_BATCH && !settle(context, message)) return REASON_GRANT_REFUSED
   const timeout = timeoutClass(ttl)
+  if (!context.shares.paceGrant(context.arrival.share, timeout, nowMs)) {
+    context.parts.counters.add(GRANT_LIMIT, 1)
+    return settle(context, message) ? REASON_GRANT_LIMIT : REASON_GRANT_REFUSED
+  }
   grantWriter!.push(family, clients, clientAt, message, addressAt, setPort(portSet, timeout))
   pendingFamily[pendingCount] = family
   pendingClientAt[pendingCount] = clientAt
@@ -137,7 +161,7 @@ function open(
   pendingPortSet[pendingCount] = portSet
   pendingEndMs[pendingCount] = nowMs + TIMEOUT_CLASS_SECONDS[timeout]! * 1000
   pendingCount++
-  return true
+  return ADMITTED
 }
 
 /**

@@ -12,7 +12,6 @@ import {
   REASON_ANSWERED_BY_UPSTREAM,
   REASON_ANSWERED_FROM_CACHE,
   REASON_ANSWERED_STALE,
-  REASON_GRANT_REFUSED,
 } from '../flow/reason.ts'
 import { VERDICT_AUDIT, VERDICT_FORWARDED } from '../flow/record.ts'
 import { KIND_ERROR, KIND_NXDOMAIN } from '../wire/answer.ts'
@@ -31,7 +30,7 @@ import {
   TYPE_A,
   TYPE_AAAA,
 } from '../wire/header.ts'
-import { admit, wasAdmitted } from './admit.ts'
+import { ADMITTED, admit, wasAdmitted } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
@@ -168,9 +167,10 @@ function give(
   )
   const isTruncated = (getU16(bytes, at + FLAGS_AT) & FLAG_TC) !== 0
   if (isTruncated) context.parts.counters.add(TRUNCATED, 1)
-  else if (!admit(context, bytes, at, nowMs) && !context.policy.isAudit) {
+  const fault = isTruncated ? ADMITTED : admit(context, bytes, at, nowMs)
+  if (fault !== ADMITTED && !context.policy.isAudit) {
     context.parts.counters.add(WITHHELD, 1)
-    arrival.reason = REASON_GRANT_REFUSED
+    arrival.reason = fault
     refuse(context, nowMs)
     return
   }

@@ -40,6 +40,9 @@ export class Arrival {
   /** Index in the policy table; -1: nobody we know. */
   client = -1
   isGoverned = false
+  /** Under which rows of share.ts it counts: its client, and its interface if that is unknown; or -1. */
+  share = -1
+  link = -1
   /** flow/reason.ts: why it ends as it does. */
   reason = 0
   /** In audit mode: policy would have refused the question, but did not. */
@@ -58,6 +61,8 @@ export class Arrival {
     this.end = end
     const { query, question } = this
     const parsed = parseQuery(packet, start, end, query, this.name, 0)
+    // By UDP the option is ignored. Source: RFC 7828 §3.2.1.
+    if (this.channel < CHANNEL_TCP) query.wantsKeepalive = false
     question.name = this.name
     question.nameBytes = query.nameBytes
     question.hash = query.nameHash | 0

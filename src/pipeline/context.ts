@@ -14,6 +14,7 @@ import { Arrival } from './arrival.ts'
 import type { Counters } from './counters.ts'
 import { FlightTable } from './flight.ts'
 import { MessageMeta } from './meta.ts'
+import { ShareTable } from './share.ts'
 import { Silence } from './silence.ts'
 import { SlotTable } from './slot.ts'
 
@@ -48,6 +49,10 @@ export interface PipelineOptions {
   readonly slotsMax: number
   /** Questions at upstreams at one time; a power of two. */
   readonly flightsMax: number
+  /** Of one client; 0: no bound. */
+  readonly queriesPerSecond: number
+  /** New grants of one client and timeout class in the time that such grants last. */
+  readonly grantsMax: number
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number
@@ -62,6 +67,7 @@ export interface PipelineOptions {
 export class Context {
   readonly parts: PipelineParts
   readonly options: PipelineOptions
+  readonly shares: ShareTable
   readonly slots: SlotTable
   readonly flights: FlightTable
   readonly silence = new Silence()
@@ -83,7 +89,12 @@ export class Context {
     this.parts = parts
     this.options = options
     this.policy = policy
-    this.slots = new SlotTable(options.slotsMax)
+    this.shares = new ShareTable({
+      seed: options.nameSeed,
+      queriesPerSecond: options.queriesPerSecond,
+      grantsMax: options.grantsMax,
+    })
+    this.slots = new SlotTable(options.slotsMax, this.shares)
     this.flights = new FlightTable(options.flightsMax)
     this.arrival = new Arrival(options.nameSeed)
   }

@@ -74,8 +74,8 @@ export class FlightTable {
     return this.count - this.#freeCount
   }
 
-  get hasRoom(): boolean {
-    return this.#freeCount > 0
+  get freeCount(): number {
+    return this.#freeCount
   }
 
   /** Room for a flight that no client waits for: most of it is kept for those that one does. */

@@ -2,7 +2,7 @@
  * Forward: keeps a query that the cache can't answer, and has its question asked, once.
  */
 import { KEY_CD, KEY_DO, type Question } from '../cache/question.ts'
-import { REASON_SLOTS_FULL, REASON_UPSTREAM_LOOP } from '../flow/reason.ts'
+import { REASON_CLIENT_LIMIT, REASON_SLOTS_FULL, REASON_UPSTREAM_LOOP } from '../flow/reason.ts'
 import type { FlightQuestion } from '../upstream/transport.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
@@ -12,6 +12,7 @@ import { NO_SLOT } from './slot.ts'
 
 const SLOTS_FULL = counterIndex('slotsFull')
 const REFRESHES = counterIndex('refreshes')
+const CLIENT_LIMIT = counterIndex('clientLimit')
 const FLIGHTS_SHARED = counterIndex('flightsShared')
 
 export function forward(context: Context, nowMs: number): void {
@@ -25,10 +26,12 @@ export function forward(context: Context, nowMs: number): void {
   }
   let flight = flights.find(asked)
   const isShared = flight !== NO_FLIGHT
-  const slot = isShared || flights.hasRoom ? context.slots.keep(arrival) : NO_SLOT
-  if (slot === NO_SLOT) {
-    context.parts.counters.add(SLOTS_FULL, 1)
-    arrival.reason = REASON_SLOTS_FULL
+  const slots = context.slots
+  const slot = slots.keep(arrival, isShared ? slots.count : flights.freeCount)
+  if (slot < 0) {
+    const isFull = slot === NO_SLOT
+    context.parts.counters.add(isFull ? SLOTS_FULL : CLIENT_LIMIT, 1)
+    arrival.reason = isFull ? REASON_SLOTS_FULL : REASON_CLIENT_LIMIT
     refuse(context, nowMs)
     return
   }

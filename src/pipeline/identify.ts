@@ -7,10 +7,11 @@
  */
 import type { Context } from './context.ts'
 
-export function identify(context: Context): void {
+export function identify(context: Context, nowMs: number): void {
   const arrival = context.arrival
   const policy = context.policy
   const client = policy.findClient(arrival.family, arrival.addresses, arrival.sourceAt)
   arrival.client = client
   arrival.isGoverned = client >= 0 && policy.isGoverned(client)
+  context.shares.find(arrival, policy, nowMs)
 }

@@ -133,6 +133,8 @@ function makePipeline() {
     {
       slotsMax: 4,
       flightsMax: 4,
+      queriesPerSecond: 0,
+      grantsMax: 65_536,
       maxTtlSeconds: 3600,
       minTtlSeconds: 0,
       maxNegativeTtlSeconds: 30,

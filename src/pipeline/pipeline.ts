@@ -1,9 +1,9 @@
 /**
  * The way of a query, in the order in which it happens:
  *
- *     take ─ parse ─ identify ─ decide ─ route ─ answer from cache ─────────► admit ─ reply ─ record
- *                                  │                 └ not cached: forward ┐     ▲
- *                                  └ denied, malformed: refuse   upstream … learn ┘
+ *     take ─ parse ─ identify ─ limit ─ decide ─ route ─ answer from cache ─► admit ─ reply ─ record
+ *             │                  │        │           └ not cached: forward ┐  ▲
+ *             └──── malformed, too many, denied: refuse     upstream … learn ┘──┘
  *
  * The pipeline decides and performs nothing: it reads bytes and `nowMs`, and acts through the parts
  * it was given (Replies, Transport, GrantWriter). So the same code runs in the worker over real
@@ -44,6 +44,7 @@ import { decide, isServed } from './decide.ts'
 import { forward } from './forward.ts'
 import { identify } from './identify.ts'
 import { describe, learn, learnFailure } from './learn.ts'
+import { limit } from './limit.ts'
 import { refuse, refuseUnreadable } from './refuse.ts'
 import { route } from './route.ts'
 import { NO_SLOT } from './slot.ts'
@@ -99,7 +100,11 @@ export class Pipeline implements AnswerSink {
     arrival.receivedMs = nowMs
     const parsed = arrival.parse(packet, start, end)
     if (parsed < 0) return refuseUnreadable(context, parsed, nowMs)
-    identify(context)
+    identify(context, nowMs)
+    if (!limit(context, nowMs)) {
+      refuse(context, nowMs)
+      return true
+    }
     const isAllowed = decide(context)
     if (arrival.isAudited) context.parts.counters.add(DENIED_AUDIT, 1)
     if (!isAllowed || !isServed(context)) refuse(context, nowMs)
@@ -119,7 +124,7 @@ export class Pipeline implements AnswerSink {
     while (slot !== NO_SLOT) {
       const next = this.#load(slot)
       // The policy may have changed while the upstream was asked.
-      identify(context)
+      identify(context, nowMs)
       if (!decide(context)) refuse(context, nowMs)
       else if (!isFailure) {
         answerFromUpstream(context, bytes, at, length, meta.ttlSeconds, nowMs)
@@ -139,7 +144,7 @@ export class Pipeline implements AnswerSink {
     let slot = context.flights.end(flight)
     while (slot !== NO_SLOT) {
       const next = this.#load(slot)
-      identify(context)
+      identify(context, nowMs)
       const isAllowed = decide(context)
       if (!isAllowed || !answerInstead(context, nowMs)) {
         if (isAllowed) context.arrival.reason = reasonOf(failure)
@@ -176,7 +181,7 @@ export class Pipeline implements AnswerSink {
     let slot = flights.detach(flight)
     while (slot !== NO_SLOT) {
       const next = this.#load(slot)
-      identify(context)
+      identify(context, nowMs)
       const isAllowed = decide(context)
       if (!isAllowed) refuse(context, nowMs)
       if (!isAllowed || answerInstead(context, nowMs)) slots.free(slot)

@@ -3,6 +3,8 @@
  * there is no room for. Each says why in an extended error (RFC 8914) if the client speaks EDNS.
  */
 import {
+  REASON_CLIENT_LIMIT,
+  REASON_GRANT_LIMIT,
   REASON_GRANT_REFUSED,
   REASON_MALFORMED,
   REASON_NOT_IMPLEMENTED,
@@ -10,6 +12,7 @@ import {
   REASON_POLICY_DENIED_NAME,
   REASON_POLICY_DENIED_SERVER,
   REASON_POLICY_FAULTY,
+  REASON_RATE_LIMIT,
   REASON_SLOTS_FULL,
   REASON_UNKNOWN_CLIENT,
   REASON_UPSTREAM_FAILURE,
@@ -108,6 +111,9 @@ function edeOf(reason: number): number {
     case REASON_GRANT_REFUSED:
     case REASON_SLOTS_FULL:
     case REASON_UPSTREAM_FULL:
+    case REASON_CLIENT_LIMIT:
+    case REASON_GRANT_LIMIT:
+    case REASON_RATE_LIMIT:
       return EDE_NOT_READY
     case REASON_UPSTREAM_TIMEOUT:
     case REASON_NO_UPSTREAM:

@@ -17,6 +17,7 @@ export function route(context: Context): boolean {
     arrival.addresses,
     arrival.destinationAt,
     arrival.destinationPort,
+    context.shares.clientOf(arrival.share),
   )
   arrival.question.group = group
   if (group !== NO_GROUP) return true

@@ -5,9 +5,16 @@ import { FLAG_AD, FLAG_CD, FLAG_RD } from '../wire/header.ts'
 import { buildMessage } from '../wire/message.ts'
 import { formatName } from '../wire/text.ts'
 import { Arrival, CHANNEL_TCP } from './arrival.ts'
-import { NO_SLOT, SlotTable } from './slot.ts'
+import { ShareTable } from './share.ts'
+import { NO_SLOT, OVER_SHARE, SlotTable } from './slot.ts'
 
 const SEED = 0x5eed
+/** Slots are all that is needed. */
+const ROOMY = 1000
+
+function makeSlots(count: number): SlotTable {
+  return new SlotTable(count, new ShareTable({ seed: SEED, queriesPerSecond: 0, grantsMax: 1 }))
+}
 
 /** An arrival of a query, somewhere in a buffer that is used again. */
 function arrive(message: Uint8Array, client = 7): { arrival: Arrival; forget: () => void } {
@@ -25,6 +32,7 @@ function arrive(message: Uint8Array, client = 7): { arrival: Arrival; forget: ()
   arrival.destinationPort = 53
   arrival.interfaceIndex = client
   arrival.receivedMs = 1000 + client
+  arrival.share = client
   assert.equal(arrival.parse(packet, 100, 100 + message.length), 0)
   const forget = (): void => {
     packet.fill(0xee)
@@ -39,11 +47,11 @@ function query(name: string, edns?: { udpBytes: number; isDnssecOk: boolean }): 
 }
 
 test('a kept query comes back as it was, when its packet is long gone', () => {
-  const slots = new SlotTable(4)
+  const slots = makeSlots(4)
   const { arrival, forget } = arrive(
     query('wWw.eXample.com.', { udpBytes: 1400, isDnssecOk: true }),
   )
-  const slot = slots.keep(arrival)
+  const slot = slots.keep(arrival, ROOMY)
   forget()
   const back = new Arrival(SEED)
   slots.load(slot, back)
@@ -80,10 +88,25 @@ test('a kept query comes back as it was, when its packet is long gone', () => {
   assert.equal(formatName(back.packet, questionAt, back.query.nameBytes), 'wWw.eXample.com.')
 })
 
-test('a query without EDNS stays without it', () => {
-  const slots = new SlotTable(1)
+test('a keepalive is asked for by TCP alone, and still when the answer comes', () => {
+  const plain = query('example.com.', { udpBytes: 1232, isDnssecOk: false })
+  // RDLENGTH 4 and the option: code 11, no value.
+  const asking = Uint8Array.from([...plain.subarray(0, -2), 0, 4, 0, 11, 0, 0])
+  const { arrival } = arrive(asking)
+  assert.equal(arrival.query.wantsKeepalive, true)
+  const slots = makeSlots(2)
   const back = new Arrival(SEED)
-  slots.load(slots.keep(arrive(query('example.com.')).arrival), back)
+  slots.load(slots.keep(arrival, ROOMY), back)
+  assert.equal(back.query.wantsKeepalive, true)
+  arrival.channel = CHANNEL_TCP - 1
+  arrival.parse(asking, 0, asking.length)
+  assert.equal(arrival.query.wantsKeepalive, false)
+})
+
+test('a query without EDNS stays without it', () => {
+  const slots = makeSlots(1)
+  const back = new Arrival(SEED)
+  slots.load(slots.keep(arrive(query('example.com.')).arrival, ROOMY), back)
   assert.equal(back.query.hasEdns, false)
   assert.equal(back.query.udpBytes, 512)
 })
@@ -91,9 +114,9 @@ test('a query without EDNS stays without it', () => {
 test('the longest name fits', () => {
   const label = 'a'.repeat(61)
   const name = `${label}.${label}.${label}.${label}.aaaaa.`
-  const slots = new SlotTable(2)
+  const slots = makeSlots(4)
   const kept = [0, 1].map(() =>
-    slots.keep(arrive(query(name, { udpBytes: 1232, isDnssecOk: true })).arrival),
+    slots.keep(arrive(query(name, { udpBytes: 1232, isDnssecOk: true })).arrival, ROOMY),
   )
   const back = new Arrival(SEED)
   for (const slot of kept) {
@@ -103,38 +126,53 @@ test('the longest name fits', () => {
 })
 
 test('when all slots are taken none is given, until one is freed', () => {
-  const slots = new SlotTable(2)
+  const slots = makeSlots(2)
   const { arrival } = arrive(query('example.com.'))
-  const first = slots.keep(arrival)
-  const second = slots.keep(arrival)
+  const other = arrive(query('example.com.'), 8).arrival
+  const first = slots.keep(arrival, ROOMY)
+  const second = slots.keep(other, ROOMY)
   assert.notEqual(first, second)
-  assert.equal(slots.keep(arrival), NO_SLOT)
+  assert.equal(slots.keep(arrival, ROOMY), NO_SLOT)
   assert.equal(slots.usedCount, 2)
   slots.free(first)
-  assert.equal(slots.keep(arrival), first)
+  assert.equal(slots.keep(arrival, ROOMY), first)
+})
+
+test('a client keeps no more queries than there is room left, of whatever is scarcest', () => {
+  const slots = makeSlots(8)
+  const { arrival } = arrive(query('example.com.'))
+  const other = arrive(query('example.com.'), 8).arrival
+  const kept = [0, 1, 2, 3].map(() => slots.keep(arrival, ROOMY))
+  assert.equal(slots.keep(arrival, ROOMY), OVER_SHARE)
+  assert.equal(slots.keep(other, 0), NO_SLOT)
+  assert(slots.keep(other, 1) >= 0)
+  assert.equal(slots.keep(other, 1), OVER_SHARE)
+  slots.free(kept[0]!)
+  slots.free(kept[1]!)
+  assert(slots.keep(arrival, ROOMY) >= 0)
 })
 
 test('a slot that is used again waits for nobody else', () => {
-  const slots = new SlotTable(2)
+  const slots = makeSlots(2)
   const { arrival } = arrive(query('example.com.'))
-  const slot = slots.keep(arrival)
+  const slot = slots.keep(arrival, ROOMY)
   slots.next[slot] = 1
   slots.free(slot)
-  assert.equal(slots.next[slots.keep(arrival)], NO_SLOT)
+  assert.equal(slots.next[slots.keep(arrival, ROOMY)], NO_SLOT)
 })
 
 test('freeing more slots than there are is a mistake of ours', () => {
-  const slots = new SlotTable(1)
-  slots.free(slots.keep(arrive(query('example.com.')).arrival))
+  const slots = makeSlots(1)
+  slots.free(slots.keep(arrive(query('example.com.')).arrival, ROOMY))
   assert.throws(() => slots.free(0), /exactly once/)
 })
 
 allocatesNothing('keeping, loading and freeing a slot allocates nothing', () => {
-  const slots = new SlotTable(16)
+  const slots = makeSlots(16)
   const { arrival } = arrive(query('www.example.com.', { udpBytes: 1232, isDnssecOk: true }))
   const back = new Arrival(SEED)
   return () => {
-    const slot = slots.keep(arrival)
+    const slot = slots.keep(arrival, ROOMY)
     slots.load(slot, back)
     slots.free(slot)
     return slot

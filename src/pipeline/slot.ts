@@ -10,22 +10,30 @@
  */
 import { assert } from '../assert.ts'
 import { copyBytes, putU16 } from '../wire/bytes.ts'
+import { OPTION_KEEPALIVE } from '../wire/edns.ts'
 import { FLAG_CD, FLAG_RD, HEADER_BYTES, QUESTION_AT, TYPE_OPT } from '../wire/header.ts'
 import type { Arrival } from './arrival.ts'
+import type { ShareTable } from './share.ts'
 
 export const NO_SLOT = -1
+/** keep(): this client has as many as it may; others would still get one. */
+export const OVER_SHARE = -2
 
-/** Header 12, name 255, type and class 4, OPT 11. */
+/** Header 12, name 255, type and class 4, OPT 11 and an option without value 4. */
 const QUERY_BYTES = 288
 const ADDRESS_BYTES = 16
 const OPT_BYTES = 11
+const OPTION_BYTES = 4
 
 export class SlotTable {
   readonly count: number
+  readonly #shares: ShareTable
   /** The slot that waits for the same flight after this one. */
   readonly next: Int32Array
   readonly #free: Int32Array
   #freeCount: number
+  readonly #share: Int32Array
+  readonly #link: Int32Array
   readonly #channel: Int32Array
   readonly #family: Uint8Array
   readonly #isIntercepted: Uint8Array
@@ -38,12 +46,15 @@ export class SlotTable {
   readonly #addresses: Uint8Array
   readonly #queries: Uint8Array
 
-  constructor(count: number) {
+  constructor(count: number, shares: ShareTable) {
     this.count = count
+    this.#shares = shares
     this.next = new Int32Array(count).fill(NO_SLOT)
     this.#free = new Int32Array(count)
     for (let index = 0; index < count; index++) this.#free[index] = count - 1 - index
     this.#freeCount = count
+    this.#share = new Int32Array(count)
+    this.#link = new Int32Array(count)
     this.#channel = new Int32Array(count)
     this.#family = new Uint8Array(count)
     this.#isIntercepted = new Uint8Array(count)
@@ -60,11 +71,18 @@ export class SlotTable {
     return this.count - this.#freeCount
   }
 
-  /** Keeps a query; NO_SLOT when all slots are taken. */
-  keep(arrival: Arrival): number {
-    if (this.#freeCount === 0) return NO_SLOT
+  /**
+   * Keeps a query; NO_SLOT when there is no room, OVER_SHARE when there is none for its client.
+   * @param roomElsewhere  of what else it needs so many are free: flights, if it begins one
+   */
+  keep(arrival: Arrival, roomElsewhere: number): number {
+    const room = this.#freeCount < roomElsewhere ? this.#freeCount : roomElsewhere
+    if (room === 0) return NO_SLOT
+    if (!this.#shares.take(arrival.share, arrival.link, room)) return OVER_SHARE
     const slot = this.#free[--this.#freeCount]!
     this.next[slot] = NO_SLOT
+    this.#share[slot] = arrival.share
+    this.#link[slot] = arrival.link
     this.#channel[slot] = arrival.channel
     this.#family[slot] = arrival.family
     this.#isIntercepted[slot] = arrival.isIntercepted ? 1 : 0
@@ -102,6 +120,7 @@ export class SlotTable {
   free(slot: number): void {
     assert(this.#freeCount < this.count, 'a slot is free exactly once')
     this.#free[this.#freeCount++] = slot
+    this.#shares.giveBack(this.#share[slot]!, this.#link[slot]!)
   }
 
   #writeQuery(at: number, arrival: Arrival): number {
@@ -127,8 +146,13 @@ export class SlotTable {
       putU16(out, end + 3, query.udpBytes)
       putU16(out, end + 5, 0)
       putU16(out, end + 7, query.isDnssecOk ? 0x8000 : 0)
-      putU16(out, end + 9, 0)
+      putU16(out, end + 9, query.wantsKeepalive ? OPTION_BYTES : 0)
       end += OPT_BYTES
+      if (query.wantsKeepalive) {
+        putU16(out, end, OPTION_KEEPALIVE)
+        putU16(out, end + 2, 0)
+        end += OPTION_BYTES
+      }
     }
     return end - at
   }

@@ -74,6 +74,8 @@ class Process implements Transport {
         maxNegativeTtlSeconds: 30,
         prefetch,
         rotate: true,
+        queriesPerSecond: 0,
+        grantsMax: 8192,
         nameSeed: seed,
       },
     )

@@ -170,8 +170,9 @@ export class Forwarder implements Transport {
     server: Uint8Array,
     serverAt: number,
     serverPort: number,
+    client: number,
   ): number {
-    return this.#routes.route(name, nameAt, nameBytes, family, server, serverAt, serverPort)
+    return this.#routes.route(name, nameAt, nameBytes, family, server, serverAt, serverPort, client)
   }
 
   groupId(group: number): number {

@@ -32,11 +32,11 @@ function configure(routes: Routes, ...groups: { servers: Server[]; zones: string
 }
 
 /** The group of a question sent to ourselves, or to `server`. */
-function route(routes: Routes, name: string, server?: string, port = 53): number {
+function route(routes: Routes, name: string, server?: string, port = 53, client = 1): number {
   const wire = parseName(name)
-  if (server === undefined) return routes.route(wire, 0, wire.length, 0, wire, 0, 0)
+  if (server === undefined) return routes.route(wire, 0, wire.length, 0, wire, 0, 0, client)
   const { family, address } = endpoint(server)
-  return routes.route(wire, 0, wire.length, family, address, 0, port)
+  return routes.route(wire, 0, wire.length, family, address, 0, port, client)
 }
 
 test('the longest zone that holds the name wins, in whatever order they are written', () => {
@@ -90,20 +90,36 @@ test('another port, family or address of a chosen server is another group', () =
   assert.equal(new Set([0, ...groups]).size, 7)
 })
 
-test('clients choose a bounded number of servers', () => {
+test('a client that tries servers one by one leaves others as many as it gets', () => {
+  const routes = makeRoutes({ servers: servers('192.0.2.1'), zones: ['.'] })
+  const scan = (client: number, address: string): number => {
+    let count = 0
+    for (let port = 1; port <= 300; port++) {
+      if (route(routes, 'example.com', address, port, client) !== NO_GROUP) count++
+    }
+    return count
+  }
+  assert.equal(scan(1, '192.0.2.91'), 128)
+  assert.equal(scan(2, '192.0.2.92'), 64)
+  assert.notEqual(route(routes, 'example.com', '192.0.2.93', 53, 3), NO_GROUP)
+  // What is known already may be asked by all, also by those who may choose no more.
+  assert.equal(scan(1, '192.0.2.92'), 64)
+})
+
+test('clients choose a bounded number of servers together', () => {
   const routes = makeRoutes({ servers: servers('192.0.2.1'), zones: ['.'] })
   for (let port = 1; port <= 256; port++) {
-    assert.notEqual(route(routes, 'example.com', '192.0.2.99', port), NO_GROUP)
+    assert.notEqual(route(routes, 'example.com', '192.0.2.99', port, port), NO_GROUP)
   }
-  assert.equal(route(routes, 'example.com', '192.0.2.99', 257), NO_GROUP)
-  assert.notEqual(route(routes, 'example.com', '192.0.2.99', 256), NO_GROUP)
+  assert.equal(route(routes, 'example.com', '192.0.2.99', 257, 257), NO_GROUP)
+  assert.notEqual(route(routes, 'example.com', '192.0.2.99', 256, 257), NO_GROUP)
 })
 
 test('the address of a chosen server is copied out of the packet', () => {
   const routes = makeRoutes()
   const packet = parseAddress('192.0.2.99')!
   const name = parseName('example.com')
-  const group = routes.route(name, 0, name.length, 4, packet, 0, 53)
+  const group = routes.route(name, 0, name.length, 4, packet, 0, 53, 1)
   packet.fill(0xee)
   assert.deepEqual(routes.servers(group), servers('192.0.2.99'))
 })

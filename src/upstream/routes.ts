@@ -42,7 +42,10 @@ export interface Zone {
   readonly group: number
 }
 
-/** They are looked through one by one, and clients choose them: a bound, far above any need. */
+/**
+ * They are looked through one by one, and clients choose them: a bound, far above any need. One
+ * client may choose as many as it leaves to others: half, if it is the first to want that many.
+ */
 const CHOSEN_GROUPS_MAX = 256
 
 /** A bit of a word each says which were tried (forwarder.ts); config allows fewer. */
@@ -53,6 +56,8 @@ interface Group {
   readonly servers: readonly Server[]
   /** A hash over them; 0 for a server that a client chose. */
   readonly id: number
+  /** The client that was the first to choose it; 0 for those of the configuration. */
+  readonly chosenBy: number
 }
 
 export class Routes {
@@ -114,7 +119,7 @@ export class Routes {
     assert(servers.length <= SERVERS_MAX, 'a group has a bounded number of servers')
     const known = this.groupOfId(idOf(servers))
     if (known !== NO_GROUP) return known
-    this.#groups.push({ servers, id: idOf(servers) })
+    this.#groups.push({ servers, id: idOf(servers), chosenBy: 0 })
     return this.#groups.length - 1
   }
 
@@ -127,6 +132,7 @@ export class Routes {
     server: Uint8Array,
     serverAt: number,
     serverPort: number,
+    client: number,
   ): number {
     if (family === 0) return this.#zone(name, nameAt, nameBytes)
     for (const standIn of this.#standIns) {
@@ -138,7 +144,7 @@ export class Routes {
       const { id, servers } = this.#groups[group]!
       if (id === 0 && isServer(servers[0]!, family, server, serverAt, serverPort)) return group
     }
-    if (this.#chosenCount === CHOSEN_GROUPS_MAX) return NO_GROUP
+    if (!this.#mayChoose(client)) return NO_GROUP
     this.#chosenCount++
     const address = server.slice(serverAt, serverAt + (family === 4 ? 4 : 16))
     const chosen: Server = {
@@ -147,8 +153,16 @@ export class Routes {
       port: serverPort,
       transport: 'udp',
     }
-    this.#groups.push({ servers: [chosen], id: 0 })
+    this.#groups.push({ servers: [chosen], id: 0, chosenBy: client })
     return this.#groups.length - 1
+  }
+
+  /** Whether one more server of this client's choice would leave others as many as it has. */
+  #mayChoose(client: number): boolean {
+    const free = CHOSEN_GROUPS_MAX - this.#chosenCount
+    let own = 0
+    for (const group of this.#groups) if (group.id === 0 && group.chosenBy === client) own++
+    return own < free
   }
 
   #zone(name: Uint8Array, nameAt: number, nameBytes: number): number {

@@ -15,6 +15,7 @@ export interface Transport {
    * @param family  0 when the question was sent to ourselves: the name's zone decides. 4 or 6 when
    *   it was intercepted on its way to `server`: the zone decides where we stand in for that
    *   server, otherwise the server itself is asked
+   * @param client  32 bits that stand for who asks: of new servers, each client may choose a share
    */
   route(
     name: Uint8Array,
@@ -24,6 +25,7 @@ export interface Transport {
     server: Uint8Array,
     serverAt: number,
     serverPort: number,
+    client: number,
   ): number
   /** 32 bits that stand for the group in every process with the same servers; 0: for none. */
   groupId(group: number): number
@@ -77,7 +79,7 @@ export const FLIGHT_LOOP = 3
 /** As many questions as one group may have are under way: others need room too. */
 export const FLIGHT_FULL = 4
 
-/** route(): too many servers chosen by clients are known already. */
+/** route(): as many servers as this client, or all clients, may choose are known already. */
 export const NO_GROUP = -1
 
 /** From the first try to giving up, whatever lies between: RFC 9520 and clients' own 5 s. */

@@ -28,6 +28,7 @@ import {
   FLAG_TC,
   FLAGS_AT,
   MESSAGE_BYTES_MAX,
+  RCODE_REFUSED,
 } from './header.ts'
 import { buildMessage, type Message, type MessageParts, parseMessage } from './message.ts'
 import { parseQuery, Query } from './query.ts'
@@ -326,4 +327,20 @@ allocatesNothing('cutAtOpt, ageTtls and finishAnswer allocate nothing', () => (c
 })
 allocatesNothing('reading a header field allocates nothing', () => (call) => {
   return getU16(hotOut, FLAGS_AT) + (call & 1)
+})
+
+test('a client that asks for it is told for how long its connection may be idle', () => {
+  const { packet, query } = client({ edns: {} })
+  const reply = (ede: number): Uint8Array => {
+    const out = new Uint8Array(SMALL_BYTES_MAX)
+    return out.slice(0, writeError(out, 0, packet, START, query, RCODE_REFUSED, ede))
+  }
+  const before = reply(EDE_BLOCKED)
+  query.wantsKeepalive = true
+  const bytes = reply(EDE_BLOCKED)
+  // Code 11, two bytes: 100 × 100 ms. RFC 7828 §3.1.
+  assert.deepEqual([...bytes.subarray(-6)], [0, 11, 0, 2, 0, 100])
+  assert.equal(bytes.length, before.length + 6)
+  assert.equal(parseMessage(bytes)?.edns?.ede, EDE_BLOCKED)
+  assert.deepEqual([...reply(EDE_NONE).subarray(-8)], [0, 6, 0, 11, 0, 2, 0, 100])
 })

@@ -73,7 +73,7 @@ export function writeQuestion(
   const typeAt = outAt + QUESTION_AT + nameBytes
   putU16(out, typeAt, type)
   putU16(out, typeAt + 2, class_)
-  return putOpt(out, typeAt + 4, udpBytes, isDnssecOk, RCODE_NOERROR, EDE_NONE) - outAt
+  return putOpt(out, typeAt + 4, udpBytes, isDnssecOk, RCODE_NOERROR, EDE_NONE, false) - outAt
 }
 
 /**
@@ -228,7 +228,7 @@ function putClientOpt(
 ): number {
   if (!query.hasEdns) return at
   putU16(out, outAt + ARCOUNT_AT, getU16(out, outAt + ARCOUNT_AT) + 1)
-  return putOpt(out, at, UDP_BYTES, query.isDnssecOk, rcode, ede)
+  return putOpt(out, at, UDP_BYTES, query.isDnssecOk, rcode, ede, query.wantsKeepalive)
 }
 
 function putCounts(

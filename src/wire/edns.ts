@@ -22,11 +22,18 @@ export const UDP_BYTES = 1232
 /** What everybody takes by UDP. Source: RFC 1035 §2.3.4. */
 export const UDP_BYTES_MIN = 512
 
-/** An OPT record of ours with an extended error in it. */
-export const OPT_BYTES_MAX = 17
+/** An OPT record of ours with an extended error and a keepalive in it. */
+export const OPT_BYTES_MAX = 23
+
+/** For how long a client's TCP connection may be idle, as it is told if it asks. RFC 7766 §6.2.3. */
+export const TCP_IDLE_MS = 10_000
 
 const OPT_FIXED_BYTES = 11
+/** Without value in a query; in a reply a u16, in units of 100 ms. Source: RFC 7828 §3.1. */
+export const OPTION_KEEPALIVE = 11
 const OPTION_EDE = 15
+/** Code, length, and a u16. */
+const OPTION_BYTES = 6
 const DO = 0x80
 
 /**
@@ -61,6 +68,16 @@ export function isOptDnssecOk(packet: Uint8Array, record: RecordView): boolean {
   return (packet[record.ttlAt + 2]! & DO) !== 0
 }
 
+/** Whether a whole OPT record has an edns-tcp-keepalive option. Source: RFC 7828 §3.1. */
+export function hasKeepalive(packet: Uint8Array, record: RecordView): boolean {
+  let at = record.rdataAt
+  while (at < record.rdataEnd) {
+    if (getU16(packet, at) === OPTION_KEEPALIVE) return true
+    at += 4 + getU16(packet, at + 2)
+  }
+  return false
+}
+
 /** Info code of the first extended error in a whole OPT record, or EDE_NONE. RFC 8914 §2. */
 export function optEde(packet: Uint8Array, record: RecordView): number {
   let at = record.rdataAt
@@ -76,6 +93,7 @@ export function optEde(packet: Uint8Array, record: RecordView): number {
  * Writes an OPT record of ours.
  * @param rcode  its upper bits go here, the lower four into the header
  * @param ede    info code of an extended error, or EDE_NONE
+ * @param isKeptAlive  says for how long the connection may be idle
  * @returns the offset behind it, at most OPT_BYTES_MAX further
  */
 export function putOpt(
@@ -85,6 +103,7 @@ export function putOpt(
   isDnssecOk: boolean,
   rcode: number,
   ede: number,
+  isKeptAlive: boolean,
 ): number {
   out[at] = 0
   putU16(out, at + 1, TYPE_OPT)
@@ -93,13 +112,16 @@ export function putOpt(
   out[at + 6] = 0
   out[at + 7] = isDnssecOk ? DO : 0
   out[at + 8] = 0
-  if (ede === EDE_NONE) {
-    putU16(out, at + 9, 0)
-    return at + OPT_FIXED_BYTES
-  }
-  putU16(out, at + 9, 6)
-  putU16(out, at + 11, OPTION_EDE)
-  putU16(out, at + 13, 2)
-  putU16(out, at + 15, ede)
-  return at + OPT_BYTES_MAX
+  let end = at + OPT_FIXED_BYTES
+  if (ede !== EDE_NONE) end = putOption(out, end, OPTION_EDE, ede)
+  if (isKeptAlive) end = putOption(out, end, OPTION_KEEPALIVE, TCP_IDLE_MS / 100)
+  putU16(out, at + 9, end - at - OPT_FIXED_BYTES)
+  return end
+}
+
+function putOption(out: Uint8Array, at: number, code: number, value: number): number {
+  putU16(out, at, code)
+  putU16(out, at + 2, 2)
+  putU16(out, at + 4, value)
+  return at + OPTION_BYTES
 }

@@ -115,7 +115,7 @@ export function buildMessage(parts: MessageParts): Uint8Array {
   if (parts.edns !== undefined) {
     const { udpBytes = UDP_BYTES, isDnssecOk = false, version = 0, ede = EDE_NONE } = parts.edns
     const opt = new Uint8Array(OPT_BYTES_MAX)
-    const length = putOpt(opt, 0, udpBytes, isDnssecOk, rcode, ede)
+    const length = putOpt(opt, 0, udpBytes, isDnssecOk, rcode, ede, false)
     opt[6] = version
     out.bytes.push(...opt.subarray(0, length))
   }

@@ -7,7 +7,14 @@
  * goes to the caller's buffer and is what policy and cache see.
  */
 import { getU16 } from './bytes.ts'
-import { isOptDnssecOk, isOptWhole, optUdpBytes, optVersion, UDP_BYTES_MIN } from './edns.ts'
+import {
+  hasKeepalive,
+  isOptDnssecOk,
+  isOptWhole,
+  optUdpBytes,
+  optVersion,
+  UDP_BYTES_MIN,
+} from './edns.ts'
 import {
   ANCOUNT_AT,
   ARCOUNT_AT,
@@ -72,6 +79,8 @@ export class Query {
   /** Whether a well-formed OPT record came along; then an answer of ours carries one too. */
   hasEdns = false
   isDnssecOk = false
+  /** Whether it wants to know for how long its TCP connection may be idle; by UDP it means nothing. */
+  wantsKeepalive = false
   /** The longest answer that the client takes by UDP, from 512. */
   udpBytes = UDP_BYTES_MIN
   /** From the first byte of the OPT record to the byte behind it; both 0 without one. */
@@ -144,6 +153,7 @@ function parseRecords(
       }
       into.hasEdns = true
       into.isDnssecOk = isOptDnssecOk(packet, record)
+      into.wantsKeepalive = hasKeepalive(packet, record)
       into.udpBytes = optUdpBytes(packet, record)
       into.optAt = at - start
       into.optEnd = next - start
@@ -179,6 +189,7 @@ export function rcodeOfQuery(fault: number): number {
 function faultWithoutEdns(into: Query, fault: number): number {
   into.hasEdns = false
   into.isDnssecOk = false
+  into.wantsKeepalive = false
   into.udpBytes = UDP_BYTES_MIN
   into.optAt = 0
   into.optEnd = 0

@@ -114,7 +114,9 @@ function buildForwarder(
 
 function buildLoop(world: World, options: WorkerStart, port: MessagePort) {
   const { now, control, counters, tables, policy, epoll, cache, learned, nameSeed } = world
-  const tcp = new TcpServer(epoll, { token: TOKEN_TCP, ownerMark: options.ownerMark })
+  const tcp = new TcpServer(epoll, {
+    ...{ token: TOKEN_TCP, ownerMark: options.ownerMark, seed: nameSeed, counters },
+  })
   const sockets: ListenSocket[] = []
   const replies = new SocketReplies(sockets, tcp, counters)
   const { forwarder, configure } = buildForwarder(world, options, port, () => pipeline)
@@ -137,6 +139,8 @@ function buildLoop(world: World, options: WorkerStart, port: MessagePort) {
     {
       slotsMax: SLOTS_MAX,
       flightsMax: FLIGHTS_MAX,
+      queriesPerSecond: options.queriesPerSecond,
+      grantsMax: options.grantsMax,
       maxTtlSeconds: options.maxTtlSeconds,
       minTtlSeconds: options.minTtlSeconds,
       maxNegativeTtlSeconds: options.maxNegativeTtlSeconds,

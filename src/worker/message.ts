@@ -20,6 +20,8 @@ export interface WorkerStart {
   /** Event descriptor that wakes the main thread. */
   readonly wakeMainFd: number
   readonly cacheBytes: number
+  readonly queriesPerSecond: number
+  readonly grantsMax: number
   readonly maxTtlSeconds: number
   readonly minTtlSeconds: number
   readonly maxNegativeTtlSeconds: number

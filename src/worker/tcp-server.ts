@@ -4,12 +4,16 @@
  * Each connection has a fixed room to read into and a fixed room to write from; both are touched
  * only as far as they are used. Queries are taken as they come (pipelining) and answered as their
  * answers come, in any order (RFC 7766 §6.2.1.1, §7). Bounds, and what happens at them:
- * - CONNECTIONS_MAX connections: the next is accepted and closed, so that it can't sit in the
- *   backlog that our peer reads from too;
+ * - CONNECTIONS_MAX connections, and of one client as many as are left free: half of all, if it is
+ *   alone. A client that has its share loses the one of its own that was idle for longest when it
+ *   opens another, and when all are taken a client that has none gets the place of whichever was
+ *   (src/fair-places.ts). Where none is idle the new one is accepted and closed, so that it can't
+ *   sit in the backlog that our peer reads from too. Its handshake proves a client's address;
  * - a message longer than READ_BYTES − 2: no query is that long; the connection is closed;
  * - more than PENDING_MAX unanswered queries, or no room for one more answer: nothing further is
  *   read from it until it has caught up;
- * - IDLE_MS without a query or an answer: closed (RFC 7766 §6.2.3).
+ * - TCP_IDLE_MS without a query or an answer: closed (RFC 7766 §6.2.3); who asks for it is told how
+ *   long that is (RFC 7828).
  *
  * A connection belongs to the process that accepted it and carries that process's mark, so that the
  * kernel resets it when its owner is no longer alive.
@@ -20,8 +24,12 @@ import { EAGAIN } from '../linux/errno.ts'
 import { Region } from '../linux/region.ts'
 import { close, receive, send, setMark } from '../linux/socket.ts'
 import { TcpAcceptor } from '../linux/tcp.ts'
+import { FairPlaces, NO_PLACE } from '../fair-places.ts'
+import { hashAddress } from '../identity/address.ts'
 import { CHANNEL_TCP } from '../pipeline/arrival.ts'
+import { type Counters, counterIndex } from '../pipeline/counters.ts'
 import { copyBytes, getU16, putU16 } from '../wire/bytes.ts'
+import { TCP_IDLE_MS } from '../wire/edns.ts'
 import { MESSAGE_BYTES_MAX } from '../wire/header.ts'
 
 const CONNECTIONS_MAX = 256
@@ -30,10 +38,12 @@ const READ_BYTES = 4096
 const WRITE_BYTES = 2 * (MESSAGE_BYTES_MAX + 3)
 const LENGTH_BYTES = 2
 const PENDING_MAX = 64
-const IDLE_MS = 10_000
 /** Accepted in one turn of the loop; the rest waits for the next, or for the peer. */
 const ACCEPTS_MAX = 16
 const ADDRESS_BYTES = 16
+
+const REFUSED = counterIndex('connectionsRefused')
+const GAVE_WAY = counterIndex('connectionsGaveWay')
 
 const NO_SOCKET = -1
 /** A channel is CHANNEL_TCP | generation << 8 | connection: a late answer must not go to the next. */
@@ -45,6 +55,9 @@ export interface TcpServerOptions {
   token: number
   /** Mark of accepted connections; 0 for none. */
   ownerMark: number
+  /** Of the hashes of clients' addresses: unknown outside. */
+  seed: number
+  counters: Counters
 }
 
 /** Takes one whole message of a connection; false when it will get no reply. */
@@ -63,8 +76,6 @@ export class TcpServer {
   readonly isIntercepted = new Uint8Array(CONNECTIONS_MAX)
   /** What was read lies in here. */
   readonly input: Uint8Array
-  count = 0
-  refused = 0
 
   readonly #epoll: Epoll
   readonly #options: TcpServerOptions
@@ -80,13 +91,20 @@ export class TcpServer {
   readonly #pending = new Int32Array(CONNECTIONS_MAX)
   readonly #isFinished = new Uint8Array(CONNECTIONS_MAX)
   readonly #events = new Int32Array(CONNECTIONS_MAX)
-  readonly #usedMs = new Float64Array(CONNECTIONS_MAX)
+  /** Who has which connection, and when it was last used: taken as long as its socket is there. */
+  readonly #places = new FairPlaces(CONNECTIONS_MAX)
+  readonly #isIdle = (connection: number): boolean =>
+    this.#pending[connection]! <= 0 && this.#sentAt[connection] === this.#writeEnd[connection]
 
   constructor(epoll: Epoll, options: TcpServerOptions) {
     this.#epoll = epoll
     this.#options = options
     this.bytes = this.#writeMemory.u8
     this.input = this.#readMemory.u8
+  }
+
+  get count(): number {
+    return this.#places.takenCount
   }
 
   channelOf(connection: number): number {
@@ -102,13 +120,21 @@ export class TcpServer {
     for (let accepted = 0; accepted < ACCEPTS_MAX; accepted++) {
       const socket = this.#acceptor.accept(listener)
       if (socket < 0) return
-      const connection = this.#sockets.indexOf(NO_SOCKET)
-      if (connection < 0) {
+      const { counters, seed } = this.#options
+      const { u8, peerAt, family } = this.#acceptor
+      const client = hashAddress(u8, peerAt, family, seed)
+      const connection = this.#places.find(client, this.#isIdle)
+      if (connection === NO_PLACE) {
         close(socket)
-        this.refused++
+        counters.add(REFUSED, 1)
         continue
       }
-      this.#begin(connection, socket, isIntercepted, nowMs)
+      if (this.#places.isTaken(connection)) {
+        this.#end(connection)
+        counters.add(GAVE_WAY, 1)
+      }
+      this.#places.take(connection, client, nowMs)
+      this.#begin(connection, socket, isIntercepted)
     }
   }
 
@@ -160,7 +186,7 @@ export class TcpServer {
     if (this.count === 0) return
     for (let connection = 0; connection < CONNECTIONS_MAX; connection++) {
       if (this.#sockets[connection] === NO_SOCKET || this.#pending[connection]! > 0) continue
-      if (nowMs - this.#usedMs[connection]! > IDLE_MS) this.#end(connection)
+      if (nowMs - this.#places.usedAt(connection) > TCP_IDLE_MS) this.#end(connection)
     }
   }
 
@@ -172,7 +198,7 @@ export class TcpServer {
     }
   }
 
-  #begin(connection: number, socket: number, isIntercepted: boolean, nowMs: number): void {
+  #begin(connection: number, socket: number, isIntercepted: boolean): void {
     const acceptor = this.#acceptor
     if (this.#options.ownerMark !== 0) setMark(socket, this.#options.ownerMark)
     const addressBytes = acceptor.family === 4 ? 4 : ADDRESS_BYTES
@@ -191,8 +217,6 @@ export class TcpServer {
     this.#pending[connection] = 0
     this.#isFinished[connection] = 0
     this.#events[connection] = EPOLLIN
-    this.#usedMs[connection] = nowMs
-    this.count++
     if (this.#epoll.add(socket, EPOLLIN, this.#options.token + connection) < 0) {
       this.#end(connection)
     }
@@ -229,7 +253,7 @@ export class TcpServer {
       const message = at + from + LENGTH_BYTES
       this.#pending[connection]!++
       // Only a whole query counts: a byte now and then must not keep a connection.
-      this.#usedMs[connection] = nowMs
+      this.#places.use(connection, nowMs)
       from += LENGTH_BYTES + length
       if (!take(connection, message, message + length)) {
         // No query, and nothing to answer: whoever sends that over TCP is not a DNS client.
@@ -313,6 +337,6 @@ export class TcpServer {
   #end(connection: number): void {
     close(this.#sockets[connection]!)
     this.#sockets[connection] = NO_SOCKET
-    this.count--
+    this.#places.leave(connection)
   }
 }

@@ -35,6 +35,7 @@ upstreams:
   - zones: ["."]
     servers: [./resolv.conf]
 cache: { size: 32MiB, maxTtl: 1h, minTtl: 0s, maxNegativeTtl: 30s, serveStale: 1h, prefetch: true, rotate: false }
+limits: { queriesPerSecond: 10000, grants: 8192 }
 policy:
   directory: ./policies
   denyResponse: nxdomain

@@ -83,6 +83,8 @@ const DEFAULTS: Readonly<Record<SettingKey, string>> = {
   'cache.serveStale': '0s',
   'cache.prefetch': 'false',
   'cache.rotate': 'true',
+  'limits.grants': '8192',
+  'limits.queriesPerSecond': '10000',
   'policy.mode': 'enforce',
   'policy.denyResponse': 'refused',
   'clients.unknown': 'open',
@@ -168,6 +170,8 @@ export class InProcessWorld implements World {
       {
         slotsMax: SLOTS_MAX,
         flightsMax: FLIGHTS_MAX,
+        grantsMax: Number(this.#setting('limits.grants')),
+        queriesPerSecond: Number(this.#setting('limits.queriesPerSecond')),
         maxTtlSeconds: this.#seconds('cache.maxTtl'),
         minTtlSeconds: this.#seconds('cache.minTtl'),
         maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),

@@ -31,6 +31,8 @@ export const SETTING_KEYS = [
   'cache.serveStale',
   'cache.prefetch',
   'cache.rotate',
+  'limits.grants',
+  'limits.queriesPerSecond',
   'policy.mode',
   'policy.denyResponse',
   'clients.unknown',
