@@ -24,6 +24,7 @@ test('numbers and ids of reasons are what earlier releases wrote', () => {
       '14 CLIENT_LIMIT',
       '15 GRANT_REFUSED',
       '16 WORKER_AWAY',
+      '20 ANSWERED_LOCALLY',
       '64 CONNECTION_ALLOWED',
       '65 NO_GRANT',
       '66 ADDRESS_NOT_GRANTED',

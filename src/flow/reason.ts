@@ -29,6 +29,7 @@ export const REASON_SLOTS_FULL = 13
 export const REASON_CLIENT_LIMIT = 14
 export const REASON_GRANT_REFUSED = 15
 export const REASON_WORKER_AWAY = 16
+export const REASON_ANSWERED_LOCALLY = 20
 /** Connections: from 64. */
 export const REASON_CONNECTION_ALLOWED = 64
 export const REASON_NO_GRANT = 65
@@ -157,6 +158,12 @@ export const REASONS: readonly Reason[] = [
     'WORKER_AWAY',
     VERDICT_ERROR,
     "The process stood still past the question's deadline and no longer knew what had changed.",
+  ),
+  question(
+    REASON_ANSWERED_LOCALLY,
+    'ANSWERED_LOCALLY',
+    VERDICT_FORWARDED,
+    'The name means something on this machine only, or nothing at all (localhost, invalid, onion, alt, resolver.arpa): no server was asked.',
   ),
   {
     code: REASON_CONNECTION_ALLOWED,

@@ -10,6 +10,7 @@ export const COUNTERS = [
   ['queriesTcp', 'Those that came over TCP.'],
   ['answersCached', 'Answers given from the cache.'],
   ['answersUpstream', 'Answers given because an upstream had just answered.'],
+  ['answersLocal', 'Answers to names that no upstream is asked for: localhost, invalid, onion …'],
   ['answersTruncated', 'Replies cut to what the client can take over UDP.'],
   ['answersFailed', 'SERVFAIL given because no upstream answered.'],
   ['denied', 'Questions refused by policy.'],

@@ -7,7 +7,6 @@ import { after, before, describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
 import { getU16, putU16 } from '../../src/wire/bytes.ts'
 import {
   ANCOUNT_AT,
@@ -55,7 +54,7 @@ describe('what leaves for the upstream', () => {
       if (parseMessage(bytes)?.question?.name.length !== 1) asked.push({ port: from.port, bytes })
       upstream.send(replyTo(bytes), from.port, from.address)
     })
-    const { port } = upstream.address() as AddressInfo
+    const { port } = upstream.address()
     proxy = await LoneProxy.start({ upstream: `${LOOPBACK}:${port}` })
   })
 
