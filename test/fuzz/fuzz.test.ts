@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { isLearned } from '../../src/cache/learned.ts'
 import { fuzz, readCorpus, smokeCasesOf } from './fuzz.ts'
 import { TARGETS } from './list.ts'
 import { mutate } from './mutate.ts'
@@ -25,6 +26,24 @@ test('the canary fails, and fails at once with the seed of its failure', () => {
   assert.ok(failure !== null)
   const again = fuzz(TARGETS['canary']!, failure.seed, 1)
   assert.deepEqual(again?.input, failure.input)
+})
+
+// The peer's worker would give such an answer out: with another question's records, or, in the first
+// case, until an assertion about the address's TTL ends the process.
+test('a learned record that no answer can be made of is refused', { todo: 'src/cache' }, () => {
+  const chain = readCorpus('learned')[0]!
+  const addressesAt = 24 + chain[22]! + 2 * chain[19]!
+  const messageAt = addressesAt + 3 * chain[21]!
+  const withoutTtls = [...chain.subarray(0, 24 + chain[22]!), ...chain.subarray(addressesAt)]
+  withoutTtls[19] = 0
+  const believed = {
+    'an address without a TTL before it': Uint8Array.from(withoutTtls),
+    'the answer to another question': chain.with(messageAt + 13, 0x78),
+    'a name that is none': chain.with(24, 0x3f),
+  }
+  for (const [what, record] of Object.entries(believed)) {
+    assert.equal(isLearned(record, 0, record.length), false, what)
+  }
 })
 
 test('a target that never ends fails too, with its seed', { timeout: 60_000 }, () => {
