@@ -107,7 +107,7 @@ const NOW_MS = 5000
 
 export const learned: FuzzTarget = {
   corpus: 'learned',
-  smokeCases: 1000,
+  smokeCases: 300,
   run(input) {
     const cache = new AnswerCache({ bytes: 1 << 20 })
     const codec = new LearnedCodec(cache, 0)
@@ -159,7 +159,7 @@ export const lastPolicy: FuzzTarget = {
     '{',
     '9'.repeat(20),
   ],
-  smokeCases: 1000,
+  smokeCases: 500,
   run(input, random) {
     // As a rule the checksum is right, or nothing behind it would ever be looked at.
     const content = random.oneIn(4) ? Buffer.from(input) : withChecksum(Buffer.from(input))

@@ -36,7 +36,7 @@ const SLOTS = 8
 
 export const pipeline: FuzzTarget = {
   corpus: 'wire',
-  smokeCases: 2000,
+  smokeCases: 500,
   run(input, random) {
     const world = new PipelineWorld()
     const good = buildMessage({ id: 1, flags: FLAG_RD, question: 'good.example.com. A', edns: {} })

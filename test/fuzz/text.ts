@@ -61,7 +61,7 @@ export const config: FuzzTarget = {
     ...NAME_WORDS,
     ...['8MiB', '1h', '-1s', '0s', '1e99GiB', 'udp', 'tls', 'cluster.local', '0x0/0x0', '@99999'],
   ],
-  smokeCases: 500,
+  smokeCases: 300,
   run(input) {
     const text = textOf(input)
     assert.equal(typeof readRun(text, 'namegate.yaml', MACHINE), 'string')
@@ -86,7 +86,7 @@ export const policy: FuzzTarget = {
     ...['matchName', 'matchPattern', 'matchLabels', 'matchExpressions', 'specs:', 'In', 'Exists'],
     ...['endpointSelector', 'endPort', 'ANY', 'SCTP', 'world', 'all', 'except', 'rules', 'dns'],
   ],
-  smokeCases: 400,
+  smokeCases: 250,
   run(input) {
     const text = textOf(input)
     const documents = readPolicies([{ file: 'policy.yaml', text }], [])
@@ -146,7 +146,7 @@ export const clients: FuzzTarget = {
     ...['kind: Pod', 'kind: List', 'items', 'podIPs', 'hostNetwork', 'nodeName', 'addresses'],
     ...['clusterIPs', 'None', 'targetPort', 'endpoints', 'phase', 'Failed', 'namespace', 'labels'],
   ],
-  smokeCases: 500,
+  smokeCases: 300,
   run(input) {
     const { inventory, faults, notes } = readClients(textOf(input), 'clients.yaml', 'worker-1')
     for (const fault of faults) checkFault(fault)
