@@ -17,8 +17,8 @@ import { Random } from './random.ts'
 import type { FuzzTarget } from './target.ts'
 
 const RUN_MS = 60_000
-/** Cases between two looks at the clock, and how long they may take: normally 50 ms. */
-const CASES_AT_ONCE = 500
+/** Cases between two looks at the clock, and how long they may take: normally 5 to 100 ms. */
+const CASES_AT_ONCE = 50
 const CASES_MS_MAX = 20_000
 const SMOKE_CASES = 3000
 
