@@ -49,6 +49,28 @@ test('every counter and reason that FAILURES.md names exists', () => {
   )
 })
 
+test('every test that SECURITY.md names exists, and every row names one or says why not', () => {
+  const rows = read('docs/SECURITY.md')
+    .split('\n')
+    .filter((row) => /^\| \d+ \|/.test(row))
+  assert.deepEqual(
+    rows.map((row) => Number(/\d+/.exec(row)![0])).toSorted((a, b) => a - b),
+    Array.from({ length: 48 }, (_, index) => index + 1),
+  )
+  for (const row of rows) {
+    const named = [...(row.split('|').at(-2) ?? '').matchAll(/`([^`]+)`/g)].map((one) => one[1]!)
+    assert(named.length > 0 || row.includes('out of scope'), row)
+    for (const one of named) assert(isTest(one), `${one}: no such test`)
+  }
+})
+
+/** 'x.scn', or 'FILE: the beginning of a test's name'. */
+function isTest(named: string): boolean {
+  const [file, title] = named.split(/: (.*)/s) as [string, string | undefined]
+  if (title === undefined) return existsSync(join(ROOT, 'test/scenarios', file))
+  return existsSync(join(ROOT, file)) && read(file).includes(title)
+}
+
 test('every link from a page to a file leads somewhere', () => {
   const dead = PAGES.flatMap((page) =>
     [...read(page).matchAll(/\]\((?!https?:|#)([^)#]+)/g)]

@@ -44,6 +44,7 @@ const PACKAGES = [
   { name: 'nftables', command: 'nft', for: ['story', 'test', 'bench'] },
   { name: 'conntrack', command: 'conntrack', for: ['story', 'test'] },
   { name: 'bind9-dnsutils', command: 'dig', for: ['story', 'test'] },
+  { name: 'unbound', command: 'unbound', for: ['test'] }, // answers are compared with its
   { name: 'curl', command: 'curl', for: ['story', 'test'] },
   { name: 'gcc', command: 'gcc', for: ['test', 'bench'] }, // struct offsets are compared with C's
   { name: 'libc6-dev', file: '/usr/include/stdlib.h', for: ['test', 'bench'] },

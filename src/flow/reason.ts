@@ -31,8 +31,9 @@ export const REASON_GRANT_REFUSED = 15
 export const REASON_WORKER_AWAY = 16
 export const REASON_UPSTREAM_LOOP = 17
 export const REASON_UPSTREAM_FULL = 18
-export const REASON_RATE_LIMIT = 21
-export const REASON_GRANT_LIMIT = 22
+export const REASON_ANSWERED_LOCALLY = 19
+export const REASON_RATE_LIMIT = 20
+export const REASON_GRANT_LIMIT = 21
 /** Connections: from 64. */
 export const REASON_CONNECTION_ALLOWED = 64
 export const REASON_NO_GRANT = 65
@@ -173,6 +174,12 @@ export const REASONS: readonly Reason[] = [
     'UPSTREAM_FULL',
     VERDICT_ERROR,
     'As many questions as one zone may have were already waiting for its upstreams.',
+  ),
+  question(
+    REASON_ANSWERED_LOCALLY,
+    'ANSWERED_LOCALLY',
+    VERDICT_FORWARDED,
+    'The name means something on this machine only, or nothing at all (localhost, invalid, onion, alt, resolver.arpa): no server was asked.',
   ),
   question(
     REASON_RATE_LIMIT,

@@ -144,6 +144,24 @@ export class ControlServer {
   }
 }
 
+/** What a client's line asks for; throws ControlError. Exported for its fuzz target. */
+export function readCommand(line: string): {
+  readonly command: string
+  readonly args: Readonly<Record<string, unknown>>
+} {
+  let request: unknown
+  try {
+    request = JSON.parse(line)
+  } catch {
+    throw new ControlError('bad-request', 'a request is one line of JSON')
+  }
+  const { command, args = {} } = isRecord(request) ? request : {}
+  if (typeof command !== 'string' || !isRecord(args)) {
+    throw new ControlError('bad-request', 'a request is {"command": …, "args": {…}}')
+  }
+  return { command, args }
+}
+
 /** One connection. */
 class Session {
   readonly #socket: Socket
@@ -226,16 +244,7 @@ class Session {
   }
 
   #parse(line: string): { handler: Handler; args: Readonly<Record<string, unknown>> } {
-    let request: unknown
-    try {
-      request = JSON.parse(line)
-    } catch {
-      throw new ControlError('bad-request', 'a request is one line of JSON')
-    }
-    const { command, args = {} } = isRecord(request) ? request : {}
-    if (typeof command !== 'string' || !isRecord(args)) {
-      throw new ControlError('bad-request', 'a request is {"command": …, "args": {…}}')
-    }
+    const { command, args } = readCommand(line)
     const handler = this.#handlers.get(command)
     if (!handler) {
       const known = [...this.#handlers.keys()].join(', ')

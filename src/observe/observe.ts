@@ -105,8 +105,8 @@ async function namesFor(flow: Flow, directory: Directory): Promise<readonly stri
   return names(flow.source.address, flow.destination.address)
 }
 
-/** What came over the socket, checked. */
-function readRequest(args: Readonly<Record<string, unknown>>): ObserveRequest {
+/** What came over the socket, checked; throws ControlError. Exported for its fuzz target. */
+export function readRequest(args: Readonly<Record<string, unknown>>): ObserveRequest {
   const { last = 20, sinceMs = -1, follow = false } = args
   if (!Number.isInteger(last) || (last as number) < 0 || (last as number) > LAST_MAX) {
     throw new ControlError('bad-request', `last must be a whole number from 0 to ${LAST_MAX}`)

@@ -14,6 +14,7 @@ export const COUNTERS = [
     'Expired answers given because no upstream answered in time (cache.serveStale).',
   ],
   ['answersUpstream', 'Answers given because an upstream had just answered.'],
+  ['answersLocal', 'Answers to names that no upstream is asked for: localhost, invalid, onion …'],
   ['answersTruncated', 'Replies cut to what the client can take over UDP.'],
   ['answersFailed', 'SERVFAIL given because no upstream answered.'],
   ['denied', 'Questions refused by policy.'],

@@ -48,6 +48,7 @@ import { limit } from './limit.ts'
 import { refuse, refuseUnreadable } from './refuse.ts'
 import { route } from './route.ts'
 import { NO_SLOT } from './slot.ts'
+import { answerSpecial } from './special.ts'
 
 const QUERIES = counterIndex('queries')
 const DENIED_AUDIT = counterIndex('deniedAudit')
@@ -109,6 +110,7 @@ export class Pipeline implements AnswerSink {
     if (arrival.isAudited) context.parts.counters.add(DENIED_AUDIT, 1)
     if (!isAllowed || !isServed(context)) refuse(context, nowMs)
     else if (arrival.query.type === TYPE_ANY) answerAny(context, nowMs)
+    else if (answerSpecial(context, nowMs)) return true
     else if (!route(context)) refuse(context, nowMs)
     else if (!answerFromCache(context, nowMs)) forward(context, nowMs)
     return true

@@ -25,8 +25,9 @@ import type { Log } from '../log.ts'
 
 const NAME = 'policy.json'
 const LAYOUT = 1
+/** Ten digits: a revision is a u32 where it travels (sync/protocol.ts). */
 const HEADER =
-  /^namegate-policy layout=(\d+) revision=([1-9]\d*) bytes=(\d+) sha256=([0-9a-f]{64})$/
+  /^namegate-policy layout=(\d+) revision=([1-9]\d{0,9}) bytes=(\d+) sha256=([0-9a-f]{64})$/
 const HEADER_BYTES_MAX = 256
 const RETRY_MS_MIN = 1000
 const RETRY_MS_MAX = 60_000

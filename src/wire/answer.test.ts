@@ -310,6 +310,14 @@ describe('a negative answer', () => {
     const result = read({ rcode: 3, authority: [SOA] })
     assert.deepEqual([result.kind, result.soa], [KIND_NXDOMAIN, [true, 900, 30]])
   })
+  test('behind a chain lives no longer than the chain, which may lead elsewhere then', () => {
+    const answers = [
+      'www.example.com. 60 CNAME a.example.com.',
+      'a.example.com. 5 CNAME b.example.com.',
+    ]
+    assert.deepEqual(read({ answers, authority: [SOA] }).soa, [true, 5, 30])
+    assert.deepEqual(read({ rcode: 3, answers, authority: [SOA] }).soa, [true, 5, 30])
+  })
   test('NODATA likewise; without an SOA record it says so', () => {
     assert.deepEqual([read({ authority: [SOA] }).kind, read({}).kind], [KIND_NODATA, KIND_NODATA])
     assert.equal(read({}).answer.hasSoa, false)

@@ -134,7 +134,10 @@ export class Answer {
   /** Addresses from here on are hints of SVCB and HTTPS records; before are A and AAAA records. */
   hintsFrom = 0
 
-  /** From the authority section: how long a negative answer may be kept. RFC 2308 §5. */
+  /**
+   * From the authority section: how long a negative answer may be kept (RFC 2308 §5). Behind a chain
+   * soaTtl is no higher than the TTLs of the chain, which is kept with it and may lead elsewhere then.
+   */
   hasSoa = false
   soaTtl = 0
   soaMinimum = 0
@@ -192,6 +195,7 @@ export function parseAnswer(
   if (!walkRecords(packet, start, recordsAt, end, qclass, into)) return ANSWER_MALFORMED
   const isFound = !into.isTooMany && followChain(packet, start, qtype, into)
   into.kind = kindOf(into, isFound)
+  if (into.chainSteps > 0 && into.minimumTtl < into.soaTtl) into.soaTtl = into.minimumTtl
   if (into.kind === KIND_POSITIVE) collectAddresses(packet, start, qclass, into)
   if (into.isTooMany && into.kind === KIND_POSITIVE) {
     into.kind = KIND_INCOMPLETE // some hints found no room

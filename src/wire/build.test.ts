@@ -10,6 +10,7 @@ import {
   finishAnswer,
   SMALL_BYTES_MAX,
   writeError,
+  writeLoopback,
   writeMinimalAny,
   writeQuestion,
 } from './build.ts'
@@ -142,6 +143,19 @@ test('ANY is answered with one HINFO record (RFC 8482)', () => {
       'wWw.example.com. 3600 IN HINFO "RFC8482" ""',
     ])
     assert.equal(message.edns !== null, edns !== undefined)
+  }
+})
+
+test('localhost is answered with the loopback address of the family asked for (RFC 6761 §6.3)', () => {
+  for (const [type, address] of [
+    ['A', '127.0.0.1'],
+    ['AAAA', '::1'],
+  ]) {
+    const { packet, query } = client({ question: `LocalHost. ${type}`, edns: {} })
+    const out = new Uint8Array(600).fill(0xdd)
+    const bytes = writeLoopback(out, OUT_AT, packet, START, query)
+    const lines = written(out, bytes).answers.map(formatRecord)
+    assert.deepEqual(lines, [`LocalHost. 3600 IN ${type} ${address}`])
   }
 })
 
@@ -310,9 +324,10 @@ const hotName = parseNameAsWritten('www.example.com')
 allocatesNothing('writeQuestion allocates nothing', () => (call) => {
   return writeQuestion(hotOut, 0, call & 0xffff, FLAG_RD, hotName, 0, 17, 1, 1, false, 1232)
 })
-allocatesNothing('writeError and writeMinimalAny allocate nothing', () => (call) => {
+allocatesNothing('writeError, writeMinimalAny and writeLoopback allocate nothing', () => (call) => {
   const { packet, query } = hotClient
-  const bytes = writeMinimalAny(hotOut, 0, packet, START, query)
+  const any = writeMinimalAny(hotOut, 0, packet, START, query)
+  const bytes = any + writeLoopback(hotOut, 0, packet, START, query)
   return (
     bytes + writeError(hotOut, 0, packet, START, query, call & 15, call % 2 === 0 ? 3 : EDE_NONE)
   )

@@ -29,22 +29,25 @@ import {
   QUESTION_AT,
   RCODE_MASK,
   RCODE_NOERROR,
+  TYPE_AAAA,
   TYPE_HINFO,
 } from './header.ts'
 import { NAME_BYTES_MAX } from './name.ts'
 import type { Answer } from './answer.ts'
 import type { Query } from './query.ts'
 
-/** Room that writeQuestion, writeError and writeMinimalAny may need. */
+/** Room that writeQuestion, writeError, writeMinimalAny and writeLoopback may need. */
 export const SMALL_BYTES_MAX = HEADER_BYTES + NAME_BYTES_MAX + 4 + 31 + OPT_BYTES_MAX
 
 /** Flags of a client's question that its answer repeats. Source: RFC 1035 §4.1.1, RFC 4035 §3.2.2. */
 const ECHOED = OPCODE_MASK | FLAG_RD | FLAG_CD
 
-/** RFC 8482 §4.2 asks for a TTL that spares the next question; nothing depends on it. */
-const MINIMAL_ANY_TTL_SECONDS = 3600
+/** Of answers of our own. RFC 8482 §4.2 asks for one that spares the next question. */
+const OWN_TTL_SECONDS = 3600
 /** HINFO RDATA: the strings "RFC8482" and "". */
 const MINIMAL_ANY_RDATA = Uint8Array.of(7, 0x52, 0x46, 0x43, 0x38, 0x34, 0x38, 0x32, 0)
+const LOOPBACK_IPV4 = Uint8Array.of(127, 0, 0, 1)
+const LOOPBACK_IPV6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
 
 /**
  * Writes a question to an upstream, with an OPT record.
@@ -108,16 +111,43 @@ export function writeMinimalAny(
   start: number,
   query: Query,
 ): number {
+  return writeOneRecord(out, outAt, packet, start, query, TYPE_HINFO, MINIMAL_ANY_RDATA)
+}
+
+/**
+ * Writes the answer to a question for an address of localhost: 127.0.0.1 for type A, ::1 for AAAA.
+ * Source: RFC 6761 §6.3.
+ */
+export function writeLoopback(
+  out: Uint8Array,
+  outAt: number,
+  packet: Uint8Array,
+  start: number,
+  query: Query,
+): number {
+  const address = query.type === TYPE_AAAA ? LOOPBACK_IPV6 : LOOPBACK_IPV4
+  return writeOneRecord(out, outAt, packet, start, query, query.type, address)
+}
+
+/** An answer of one record that the question's name owns. */
+function writeOneRecord(
+  out: Uint8Array,
+  outAt: number,
+  packet: Uint8Array,
+  start: number,
+  query: Query,
+  type: number,
+  rdata: Uint8Array,
+): number {
   const at = putReplyHead(out, outAt, packet, start, query, RCODE_NOERROR)
   putU16(out, outAt + ANCOUNT_AT, 1)
   putU16(out, at, 0xc000 | QUESTION_AT)
-  putU16(out, at + 2, TYPE_HINFO)
+  putU16(out, at + 2, type)
   putU16(out, at + 4, CLASS_IN)
-  putU32(out, at + 6, MINIMAL_ANY_TTL_SECONDS)
-  putU16(out, at + 10, MINIMAL_ANY_RDATA.length)
-  copyBytes(MINIMAL_ANY_RDATA, 0, MINIMAL_ANY_RDATA.length, out, at + 12)
-  const end = at + 12 + MINIMAL_ANY_RDATA.length
-  return putClientOpt(out, outAt, end, query, RCODE_NOERROR, EDE_NONE) - outAt
+  putU32(out, at + 6, OWN_TTL_SECONDS)
+  putU16(out, at + 10, rdata.length)
+  copyBytes(rdata, 0, rdata.length, out, at + 12)
+  return putClientOpt(out, outAt, at + 12 + rdata.length, query, RCODE_NOERROR, EDE_NONE) - outAt
 }
 
 /**

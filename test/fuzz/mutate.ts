@@ -1,6 +1,7 @@
 /**
  * Makes a new input out of old ones: a few small changes, of the kinds that break parsers of
- * length-prefixed, pointer-linked bytes. Used by the runner for every target.
+ * length-prefixed, pointer-linked bytes, and for text the target's own words. Used by the runner
+ * for every target.
  */
 import type { Random } from './random.ts'
 
@@ -8,12 +9,30 @@ import type { Random } from './random.ts'
 const TELLING = [0, 1, 2, 12, 13, 0x29, 0x3f, 0x40, 0x7f, 0x80, 0xbf, 0xc0, 0xc1, 0xff]
 const CHANGES_MAX = 6
 
-export function mutate(corpus: readonly Uint8Array[], random: Random): Uint8Array {
+/** @param words  pieces of text to put in; without any, bytes are all there is */
+export function mutate(
+  corpus: readonly Uint8Array[],
+  random: Random,
+  words: readonly string[] = [],
+): Uint8Array {
   const bytes = Array.from(random.pick(corpus))
   for (let changes = random.below(CHANGES_MAX); changes >= 0; changes--) {
-    change(bytes, corpus, random)
+    if (words.length > 0 && random.oneIn(3)) putWord(bytes, random.pick(words), random)
+    else change(bytes, corpus, random)
   }
   return Uint8Array.from(bytes)
+}
+
+/** In place of a word that is there, or between two bytes. */
+function putWord(bytes: number[], word: string, random: Random): void {
+  const at = random.below(bytes.length + 1)
+  let end = at
+  if (random.oneIn(2)) while (end < bytes.length && isWordByte(bytes[end]!)) end++
+  bytes.splice(at, end - at, ...Buffer.from(word))
+}
+
+function isWordByte(byte: number): boolean {
+  return byte > 0x20 && !',:[]{}"'.includes(String.fromCharCode(byte))
 }
 
 function change(bytes: number[], corpus: readonly Uint8Array[], random: Random): void {
