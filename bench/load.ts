@@ -3,6 +3,7 @@
  * what it saw. Its own CPU is measured by the shell that starts it (`times`: getrusage of children).
  */
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { FIRST_PORT, SERVER, type Stage } from './stage.ts'
 
 export interface LoadOptions {
@@ -13,13 +14,10 @@ export interface LoadOptions {
   readonly secondsMax: number
   /** Sockets to send from; up to CLIENTS.length, each of them a client. */
   readonly clients: number
-  /** Queries that may be on their way at once; default: enough to keep batches full. */
-  readonly outstanding?: number
   /** Queries per second at most; default: as fast as answers come. */
   readonly rate?: number
-  readonly transport?: 'udp' | 'tcp'
-  /** Over TCP: a connection is closed after so many. Default: never. */
-  readonly queriesPerConnection?: number
+  /** 'connections': over TCP, a connection for each query. Default: udp. */
+  readonly transport?: 'udp' | 'tcp' | 'connections'
 }
 
 export interface LoadResult {
@@ -34,27 +32,14 @@ export interface LoadResult {
   readonly generatorMs: number
 }
 
+/** Queries that may be on their way at once: full batches, and nobody's receive buffer too small. */
 const OUTSTANDING = 128
 const TIMEOUT_SECONDS = 2
 
 export async function load(stage: Stage, options: LoadOptions): Promise<LoadResult> {
-  const {
-    file,
-    passes,
-    secondsMax,
-    clients,
-    transport = 'udp',
-    rate,
-    queriesPerConnection,
-  } = options
-  const words = ['dnsperf', '-s', SERVER, '-d', file, '-m', transport]
-  words.push('-n', String(passes), '-l', String(secondsMax), '-t', String(TIMEOUT_SECONDS))
-  words.push('-T', '1', '-c', String(clients), '-q', String(options.outstanding ?? OUTSTANDING))
-  if (transport === 'udp') words.push('-x', String(FIRST_PORT))
-  if (rate !== undefined) words.push('-Q', String(rate))
-  if (queriesPerConnection !== undefined) {
-    words.push('-O', `num-queries-per-conn=${queriesPerConnection}`)
-  }
+  const { secondsMax } = options
+  const words =
+    options.transport === 'connections' ? connectionsWords(stage, options) : dnsperfWords(options)
   const finished = await stage.load.run('sh', ['-c', '"$@"; times', 'sh', ...words], {
     deadlineMs: (secondsMax + TIMEOUT_SECONDS + 10) * 1000,
   })
@@ -68,6 +53,23 @@ export async function load(stage: Stage, options: LoadOptions): Promise<LoadResu
     seconds: number(output, /Run time \(s\):\s+([\d.]+)/),
     generatorMs: childrenMs(finished.stdout),
   }
+}
+
+function dnsperfWords(options: LoadOptions): string[] {
+  const { file, passes, secondsMax, clients, transport = 'udp', rate } = options
+  const words = ['dnsperf', '-s', SERVER, '-d', file, '-m', transport]
+  words.push('-n', String(passes), '-l', String(secondsMax), '-t', String(TIMEOUT_SECONDS))
+  words.push('-T', '1', '-c', String(clients), '-q', String(OUTSTANDING))
+  if (transport === 'udp') words.push('-x', String(FIRST_PORT))
+  if (rate !== undefined) words.push('-Q', String(rate))
+  return words
+}
+
+function connectionsWords(stage: Stage, options: LoadOptions): string[] {
+  const { file, passes, secondsMax, clients } = options
+  const queries = passes * readFileSync(file, 'utf8').trimEnd().split('\n').length
+  const counts = [queries, clients, secondsMax].map(String)
+  return [stage.workplace.program('connections'), SERVER, file, ...counts]
 }
 
 export function generatorVersion(): string {

@@ -11,13 +11,29 @@
 import { parseArgs } from 'node:util'
 import { missingForNamespaces } from '../test/support/netns.ts'
 import { run as runCacheHit } from './cache-hit.bench.ts'
+import { run as runCacheMiss } from './cache-miss.bench.ts'
+import { run as runIdle } from './idle.bench.ts'
+import { run as runLatency } from './latency.bench.ts'
+import { run as runMemory } from './memory.bench.ts'
+import { run as runMixed } from './mixed.bench.ts'
+import { run as runPauses } from './pauses.bench.ts'
 import type { BenchOptions, BenchReport } from './report.ts'
 import { machineNow, reportLines, save } from './results.ts'
+import { run as runStart } from './start.bench.ts'
 import { findProgram } from './subjects.ts'
+import { run as runTcp } from './tcp.bench.ts'
 
 /** The one list of benchmarks, in the order in which they run. */
 const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<BenchReport>>> = {
   'cache-hit': runCacheHit,
+  'cache-miss': runCacheMiss,
+  tcp: runTcp,
+  latency: runLatency,
+  mixed: runMixed,
+  start: runStart,
+  idle: runIdle,
+  memory: runMemory,
+  pauses: runPauses,
 }
 
 process.exitCode = await main(process.argv.slice(2))

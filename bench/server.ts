@@ -69,7 +69,12 @@ export class Server implements AsyncDisposable {
 
   /** Milliseconds of CPU so far, of all its processes together. */
   cpuMs(): number {
-    return this.#processes.reduce((sum, { pid }) => sum + cpuMs(pid), 0)
+    return this.cpuMsOfEach().reduce((sum, ms) => sum + ms, 0)
+  }
+
+  /** The same by process, in the order in which they were started. */
+  cpuMsOfEach(): number[] {
+    return this.#processes.map(({ pid }) => cpuMs(pid))
   }
 
   /** By process, in the order in which they were started. */

@@ -97,6 +97,8 @@ export class Stage implements AsyncDisposable {
     // All clients are behind one neighbour: nobody's answer waits for ARP while it is measured.
     const way = ['10.0.0.0/24', 'via', first!, 'dev', CLIENT_INTERFACE, 'onlink']
     this.node.ip('route', 'add', ...way)
+    // A connection for each query: whoever closes keeps its port for a minute.
+    this.load.sysctl('net.ipv4.tcp_tw_reuse', 1)
     const sources = CLIENTS.map((address, n) => `${FIRST_PORT + n} : ${address}`)
     this.load.execWithInput(
       `table ip clients {
