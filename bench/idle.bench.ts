@@ -13,7 +13,7 @@ import { Workplace } from './workplace.ts'
 
 /** What a start does is over. */
 const SETTLE_MS = 4000
-const LOOK_MS = 6000
+const LOOK_MS = 5000
 const RECORD_MS = 30_000
 const PERCENT_MAX = 0.5
 

@@ -12,7 +12,7 @@ import { Workplace } from './workplace.ts'
 
 const ADDRESSES = 32
 const RATES = [5000, 20_000] as const
-const SECONDS = 4
+const SECONDS = 3
 
 interface Measurement extends Pace {
   readonly subject: string

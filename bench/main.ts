@@ -20,7 +20,7 @@ import { run as runPauses } from './pauses.bench.ts'
 import type { BenchOptions, BenchReport } from './report.ts'
 import { machineNow, reportLines, save } from './results.ts'
 import { run as runStart } from './start.bench.ts'
-import { findProgram } from './subjects.ts'
+import { findProgram, SUBJECTS } from './subjects.ts'
 import { run as runTcp } from './tcp.bench.ts'
 
 /** The one list of benchmarks, in the order in which they run. */
@@ -61,8 +61,14 @@ async function main(commandArguments: string[]): Promise<number> {
     return 1
   }
   const only = values.only === '' ? [] : values.only.split(',')
+  const stranger = only.find((name) => !SUBJECTS.some((subject) => subject.name === name))
+  if (stranger !== undefined) {
+    const known = SUBJECTS.map(({ name }) => name).join(', ')
+    console.error(`bench: nobody is called ${stranger}; subjects are ${known}`)
+    return 2
+  }
+  const machine = machineNow() // before we are what keeps it busy
   for (const name of names) {
-    const machine = machineNow()
     const report = await BENCHES[name]!({ rounds, only, progress: (line) => console.error(line) })
     for (const line of reportLines(name, machine, report)) console.log(line)
     if (values.save) save(name, machine, rounds, report)

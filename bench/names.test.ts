@@ -4,7 +4,6 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeFreshNames, writeKnownNames, writeMixedNames } from './names.ts'
-import { median } from './report.ts'
 
 function written(write: (file: string) => void): string[] {
   const directory = mkdtempSync(join(tmpdir(), 'ngt-names-'))
@@ -41,9 +40,4 @@ test("mixed names follow Zipf's law, with one fresh name in twenty", () => {
   const times = (name: string): number => lines.filter((line) => line.startsWith(name)).length
   const [first, tenth] = [times('service-00000'), times('service-00009')]
   assert(first / tenth > 7 && first / tenth < 14, `asked ${first} and ${tenth} times`)
-})
-
-test('the median is the middle, or the mean of the two in the middle', () => {
-  assert.equal(median([3, 1, 2]), 2)
-  assert.equal(median([4, 1, 3, 2]), 2.5)
 })

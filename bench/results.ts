@@ -22,6 +22,9 @@ interface Machine {
   readonly loadBefore: number
 }
 
+/** Who shares the machine by more than this has a part in the numbers. */
+const BUSY_LOAD = 0.5
+
 export function machineNow(): Machine {
   return {
     date: new Date(Date.now()).toISOString().slice(0, 10),
@@ -39,9 +42,6 @@ export function machineNow(): Machine {
 /** For a terminal. */
 export function reportLines(name: string, machine: Machine, report: BenchReport): string[] {
   const lines = ['', `${name}: ${machineText(machine)}`]
-  if (machine.loadBefore > 0.5) {
-    lines.push(`the machine was busy before (load ${machine.loadBefore.toFixed(1)})`)
-  }
   for (const table of report.tables) lines.push('', ...textTable(table))
   return [...lines, '', ...report.targets.map(targetLine), ...remarks(report)]
 }
@@ -76,9 +76,10 @@ function remarks({ notes, subjects, absent }: BenchReport): string[] {
 }
 
 function machineText(machine: Machine): string {
-  const { processors, processor, memoryGiB, kernel, node, dnsperf } = machine
+  const { processors, processor, memoryGiB, kernel, node, dnsperf, loadBefore } = machine
   const size = `${processors} × ${processor}, ${memoryGiB} GiB`
-  return `${size}, Linux ${kernel}, Node ${node}, dnsperf ${dnsperf}`
+  const busy = loadBefore > BUSY_LOAD ? `; BUSY before it began: load ${loadBefore.toFixed(1)}` : ''
+  return `${size}, Linux ${kernel}, Node ${node}, dnsperf ${dnsperf}${busy}`
 }
 
 function commitNow(): string {

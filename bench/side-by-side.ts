@@ -45,6 +45,8 @@ export interface Cost {
   of(subject: string, load: string): number
   /** Median over the rounds of the ratio within a round. */
   ratio(subject: string, other: string, load: string): number
+  /** Queries to the upstream for each query of a client; median. */
+  asked(subject: string, load: string): number
 }
 
 interface Measurement {
@@ -151,6 +153,7 @@ function costOf(measurements: readonly Measurement[]): Cost {
     measurements.filter((one) => one.subject === subject && one.load === name)
   return {
     of: (subject, name) => median(find(subject, name).map((one) => one.cpuUsPerQuery)),
+    asked: (subject, name) => median(find(subject, name).map((one) => one.askedPerQuery)),
     ratio: (subject, other, name) => {
       const others = find(other, name)
       const ratios = find(subject, name).flatMap(({ round, cpuUsPerQuery }) => {
