@@ -24,10 +24,12 @@ const FLOOD_CACHE = '8MiB'
 const FLOOD_CACHE_MIB = 8
 const SETTLE_MS = 2000
 
+const STEPS = ['idle', 'filled', 'flooded'] as const
+
 interface Measurement {
   readonly subject: string
   readonly round: number
-  readonly step: 'idle' | 'filled' | 'flooded'
+  readonly step: (typeof STEPS)[number]
   /** By process. */
   readonly processes: readonly Memory[]
   /** As Namegate itself says, by process. */
@@ -71,7 +73,7 @@ export async function run(options: BenchOptions): Promise<BenchReport> {
   return {
     ...present,
     measurements,
-    tables: (['idle', 'filled', 'flooded'] as const).map((step) => ({
+    tables: STEPS.filter((step) => measurements.some((one) => one.step === step)).map((step) => ({
       title: {
         idle: 'idle, MiB',
         filled: '100,000 cached answers, MiB',
@@ -90,6 +92,7 @@ export async function run(options: BenchOptions): Promise<BenchReport> {
     targets: targetsOf(measurements),
     notes: [
       'resident: VmRSS of all processes, shared pages counted for each; proportional: shared pages divided.',
+      'dnsmasq takes the memory of its whole cache at its start.',
       'cache: bytes of the cache as Namegate reports them, of all processes.',
     ],
   }
