@@ -3,9 +3,10 @@
  * set, in the same way in which the worker answers: epoll with 20 ms at most, recvmmsg and sendmmsg
  * of 64, the local address taken from the control message and sent back in one.
  *
- *     floor ADDRESS PORT [-o]        -o also asks for the original destination, as interception does
+ *     floor ADDRESS PORT [-t]     -t: a transparent socket behind a TPROXY rule, which also asks for
+ *                                 the original destination, as interception does
  *
- * bench/subjects.ts compiles and starts it. What the worker does to its sockets (src/linux/udp.ts)
+ * bench/subjects.ts starts it. What the worker does to its sockets (src/linux/udp.ts)
  * must be done here too, or the comparison is of two different things.
  */
 #define _GNU_SOURCE
@@ -36,7 +37,7 @@ static void fail(const char *what) {
   exit(1);
 }
 
-static int open_socket(const char *address, int port, int wants_destination) {
+static int open_socket(const char *address, int port, int is_transparent) {
   int on = 1, buffer = RECEIVE_BUFFER_BYTES, discover = IP_PMTUDISC_OMIT;
   struct sockaddr_in local = {.sin_family = AF_INET, .sin_port = htons(port)};
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -44,7 +45,9 @@ static int open_socket(const char *address, int port, int wants_destination) {
   if (inet_pton(AF_INET, address, &local.sin_addr) != 1) fail("inet_pton");
   if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) fail("SO_REUSEADDR");
   if (setsockopt(fd, SOL_IP, IP_PKTINFO, &on, sizeof on) < 0) fail("IP_PKTINFO");
-  if (wants_destination && setsockopt(fd, SOL_IP, IP_RECVORIGDSTADDR, &on, sizeof on) < 0)
+  if (is_transparent && setsockopt(fd, SOL_IP, IP_TRANSPARENT, &on, sizeof on) < 0)
+    fail("IP_TRANSPARENT");
+  if (is_transparent && setsockopt(fd, SOL_IP, IP_RECVORIGDSTADDR, &on, sizeof on) < 0)
     fail("IP_RECVORIGDSTADDR");
   if (setsockopt(fd, SOL_IP, IP_MTU_DISCOVER, &discover, sizeof discover) < 0)
     fail("IP_MTU_DISCOVER");
@@ -96,8 +99,8 @@ static void answer(int fd) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 3) return fprintf(stderr, "usage: floor ADDRESS PORT [-o]\n"), 2;
-  int fd = open_socket(argv[1], atoi(argv[2]), argc > 3 && strcmp(argv[3], "-o") == 0);
+  if (argc < 3) return fprintf(stderr, "usage: floor ADDRESS PORT [-t]\n"), 2;
+  int fd = open_socket(argv[1], atoi(argv[2]), argc > 3 && strcmp(argv[3], "-t") == 0);
   int epoll = epoll_create1(EPOLL_CLOEXEC);
   struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = fd};
   if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) fail("epoll");

@@ -1,69 +1,75 @@
 /**
- * The load generator: dnsperf over loopback, bounded in queries and in time, and what it saw.
+ * The load generator: dnsperf in the namespace of the clients, bounded in queries and in time, and
+ * what it saw. Its own CPU is measured by the shell that starts it (`times`: getrusage of children).
  */
-import { execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { cpuMs } from './server.ts'
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { FIRST_PORT, SERVER, type Stage } from './stage.ts'
 
 export interface LoadOptions {
-  readonly port: number
-  /** One query a line: name and type. */
+  /** One query a line: name and type (names.ts). */
   readonly file: string
   /** How often to go through the file. */
   readonly passes: number
   readonly secondsMax: number
-  /** Sockets to send from. */
+  /** Sockets to send from; up to CLIENTS.length, each of them a client. */
   readonly clients: number
-  /** Queries per second at most; 0: as fast as answers come. */
+  /** Queries per second at most; default: as fast as answers come. */
   readonly rate?: number
+  /** 'connections': over TCP, a connection for each query. Default: udp. */
+  readonly transport?: 'udp' | 'tcp' | 'connections'
 }
 
 export interface LoadResult {
   readonly sent: number
   readonly completed: number
+  /** No answer came within TIMEOUT_SECONDS. */
   readonly lost: number
+  /** Answers other than NOERROR: a subject that refuses is fast, and useless. */
+  readonly failed: number
   readonly seconds: number
-  readonly queriesPerSecond: number
-  readonly averageLatencyMs: number
-  /** CPU of the generator over the time of the run: at 1 it could not have sent more. */
-  readonly generatorLoad: number
+  /** CPU of the generator. */
+  readonly generatorMs: number
 }
 
-/** Queries that may be on their way at once: enough to keep batches full. */
-const OUTSTANDING = 200
+/** Queries that may be on their way at once: full batches, and nobody's receive buffer too small. */
+const OUTSTANDING = 128
+const TIMEOUT_SECONDS = 2
 
-export async function load(options: LoadOptions): Promise<LoadResult> {
-  const { port, file, passes, secondsMax, clients, rate = 0 } = options
-  const programArguments = ['-s', '127.0.0.1', '-p', String(port), '-d', file]
-  programArguments.push('-n', String(passes), '-l', String(secondsMax), '-T', '1', '-t', '1')
-  programArguments.push('-c', String(clients), '-q', String(OUTSTANDING))
-  if (rate > 0) programArguments.push('-Q', String(rate))
-  const child = spawn('dnsperf', programArguments, { stdio: ['ignore', 'pipe', 'pipe'] })
-  let output = ''
-  let usedMs = 0
-  child.stdout.on('data', (chunk) => (output += chunk))
-  child.stderr.on('data', (chunk) => (output += chunk))
-  const watch = setInterval(() => {
-    try {
-      usedMs = cpuMs(child.pid!)
-    } catch {
-      clearInterval(watch) // it has ended between two looks
-    }
-  }, 50)
-  const [code] = await once(child, 'close')
-  clearInterval(watch)
-  if (code !== 0) throw new Error(`dnsperf ended with ${code}:\n${output.slice(-2000)}`)
-  const seconds = number(output, /Run time \(s\):\s+([\d.]+)/)
+export async function load(stage: Stage, options: LoadOptions): Promise<LoadResult> {
+  const { secondsMax } = options
+  const words =
+    options.transport === 'connections' ? connectionsWords(stage, options) : dnsperfWords(options)
+  const finished = await stage.load.run('sh', ['-c', '"$@"; times', 'sh', ...words], {
+    deadlineMs: (secondsMax + TIMEOUT_SECONDS + 10) * 1000,
+  })
+  const output = finished.stdout + finished.stderr
   const completed = number(output, /Queries completed:\s+(\d+)/)
   return {
     sent: number(output, /Queries sent:\s+(\d+)/),
     completed,
     lost: number(output, /Queries lost:\s+(\d+)/),
-    seconds,
-    queriesPerSecond: completed / seconds,
-    averageLatencyMs: number(output, /Average Latency \(s\):\s+([\d.]+)/) * 1000,
-    generatorLoad: usedMs / 1000 / seconds,
+    failed: completed - Number(/NOERROR (\d+)/.exec(output)?.[1] ?? 0),
+    seconds: number(output, /Run time \(s\):\s+([\d.]+)/),
+    generatorMs: childrenMs(finished.stdout),
   }
+}
+
+function dnsperfWords(options: LoadOptions): string[] {
+  const { file, passes, secondsMax, clients, transport = 'udp', rate } = options
+  const words = ['dnsperf', '-s', SERVER, '-d', file, '-m', transport]
+  words.push('-n', String(passes), '-l', String(secondsMax), '-t', String(TIMEOUT_SECONDS))
+  words.push('-T', '1', '-c', String(clients), '-q', String(OUTSTANDING))
+  if (transport === 'udp') words.push('-x', String(FIRST_PORT))
+  if (rate !== undefined) words.push('-Q', String(rate))
+  return words
+}
+
+function connectionsWords(stage: Stage, options: LoadOptions): string[] {
+  const { file, passes, secondsMax, clients } = options
+  const queries = passes * readFileSync(file, 'utf8').trimEnd().split('\n').length
+  const counts = [queries, clients, secondsMax].map(String)
+  return [stage.workplace.program('connections'), SERVER, file, ...counts]
 }
 
 export function generatorVersion(): string {
@@ -72,6 +78,18 @@ export function generatorVersion(): string {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   return /Version (\S+)/i.exec(text)?.[1] ?? 'unknown'
+}
+
+/** The last line of `times`: user and system time of the shell's children, '0m1.250000s 0m0.5s'. */
+function childrenMs(text: string): number {
+  const times = text
+    .trim()
+    .split('\n')
+    .at(-1)!
+    .matchAll(/(\d+)m([\d.]+)s/g)
+  let ms = 0
+  for (const [, minutes, seconds] of times) ms += Number(minutes) * 60_000 + Number(seconds) * 1000
+  return ms
 }
 
 function number(text: string, pattern: RegExp): number {

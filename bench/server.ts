@@ -1,125 +1,106 @@
 /**
- * One subject while it is measured: a running server on a port of its own, and the CPU time that
- * the operating system has accounted to it. It is ended by its own process id, whatever happens.
+ * A subject while it is measured: its processes on the node of a stage, and what the operating
+ * system has accounted to them. They are ended by their own ids, whatever happens.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { createSocket } from 'node:dgram'
-import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { benchName } from './upstream.ts'
-import { findProgram, type Subject } from './subjects.ts'
+import { type RunningProcess, sleep } from '../test/support/process.ts'
+import { monotonicMs } from './clock.ts'
+import { cpuMs, proportionalBytes, residentBytes } from './cpu.ts'
+import { knownName } from './names.ts'
+import { SERVER, type Stage } from './stage.ts'
+import type { Subject, SubjectOptions } from './subjects.ts'
 
-const READY_MS = 15_000
-const STOP_MS = 3000
-/** Kernels account in ticks of 10 ms on every architecture that we run on: sysconf(_SC_CLK_TCK). */
-const TICK_MS = 10
+const READY_MS = 20_000
 
-export class Server {
-  readonly port: number
-  readonly #process: ChildProcess
-  readonly #directory: string
-  #output = ''
+export interface Memory {
+  readonly residentMiB: number
+  /** What is shared is divided among those that share it. */
+  readonly proportionalMiB: number
+}
 
-  private constructor(child: ChildProcess, directory: string, port: number) {
-    this.#process = child
-    this.#directory = directory
-    this.port = port
-    child.stdout?.on('data', (chunk) => (this.#output += chunk))
-    child.stderr?.on('data', (chunk) => (this.#output += chunk))
-  }
+export class Server implements AsyncDisposable {
+  readonly subject: Subject
+  /** Where it keeps its files. */
+  readonly directory: string
+  /** From its start to its first answer, which took the upstream's too. */
+  readonly startMs: number
+  readonly #processes: readonly RunningProcess[]
 
   /** Starts a subject; returns when it has answered a query. */
-  static async start(subject: Subject, upstreamPort: number): Promise<Server> {
-    const directory = mkdtempSync(join(tmpdir(), `namegate-bench-${subject.name}-`))
-    const port = await freePort()
-    const [program, ...programArguments] = subject.command({ directory, port, upstreamPort })
-    const child = spawn(findProgram(program!) ?? program!, programArguments, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    const server = new Server(child, directory, port)
+  static async start(
+    stage: Stage,
+    subject: Subject,
+    options: SubjectOptions = {},
+  ): Promise<Server> {
+    const directory = stage.workplace.emptyDirectory('subject')
+    const processes: RunningProcess[] = []
+    const script = join(import.meta.dirname, './prober.ts')
+    const words = ['--disable-warning=ExperimentalWarning', script, SERVER, knownName(0)]
+    await using prober = await stage.load.start(process.execPath, words, { ready: 'asking' })
     try {
-      await server.#untilReady(subject.name)
+      const startedMs = monotonicMs()
+      for (const [program, ...rest] of subject.commands({ stage, directory, ...options })) {
+        // The first answer says of the first one that it serves; of another, it has to say so.
+        const isFirst = processes.length === 0 || subject.ready === undefined
+        const wanted = isFirst ? {} : { ready: subject.ready, readyMs: READY_MS }
+        const child = await stage.node.start(program!, rest, wanted)
+        processes.push(child)
+        if (processes.length === 1) await firstAnswer(prober, child)
+      }
+      const answeredMs = Number((await prober.output(/answered .*/)).split(' ')[1])
+      return new Server(subject, directory, processes, answeredMs - startedMs)
     } catch (error) {
-      await server[Symbol.asyncDispose]()
-      throw error
+      for (const child of processes) await child[Symbol.asyncDispose]()
+      throw new Error(`start ${subject.name}: ${(error as Error).message}`, { cause: error })
     }
-    return server
   }
 
-  /** Milliseconds of CPU so far, user and system, all threads, and children that still run. */
+  private constructor(
+    subject: Subject,
+    directory: string,
+    processes: readonly RunningProcess[],
+    startMs: number,
+  ) {
+    this.subject = subject
+    this.directory = directory
+    this.#processes = processes
+    this.startMs = startMs
+  }
+
+  /** Milliseconds of CPU so far, of all its processes together. */
   cpuMs(): number {
-    return cpuMs(this.#process.pid!)
+    return this.cpuMsOfEach().reduce((sum, ms) => sum + ms, 0)
   }
 
-  /** Resident memory now, in bytes. */
-  residentBytes(): number {
-    const status = readFileSync(`/proc/${this.#process.pid}/status`, 'utf8')
-    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024
+  /** The same by process, in the order in which they were started. */
+  cpuMsOfEach(): number[] {
+    return this.#processes.map(({ pid }) => cpuMs(pid))
+  }
+
+  /** By process, in the order in which they were started. */
+  memory(): Memory[] {
+    return this.#processes.map(({ pid }) => ({
+      residentMiB: residentBytes(pid) / (1 << 20),
+      proportionalMiB: proportionalBytes(pid) / (1 << 20),
+    }))
+  }
+
+  /** What the processes have printed. */
+  get printed(): string {
+    return this.#processes.map(({ stdout, stderr }) => stdout + stderr).join('\n')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#process.exitCode === null && this.#process.signalCode === null) {
-      const ended = once(this.#process, 'exit')
-      this.#process.kill('SIGTERM')
-      const timer = setTimeout(() => this.#process.kill('SIGKILL'), STOP_MS)
-      await ended
-      clearTimeout(timer)
-    }
-    rmSync(this.#directory, { recursive: true, force: true })
-  }
-
-  async #untilReady(name: string): Promise<void> {
-    const deadline = performance.now() + READY_MS
-    while (performance.now() < deadline) {
-      if (this.#process.exitCode !== null || this.#process.signalCode !== null) break
-      if (await answers(this.port)) return
-      await sleep(50)
-    }
-    throw new Error(`start ${name}: it does not answer; it printed:\n${this.#output.slice(-2000)}`)
+    // Both at once: the end of the one is no reason for the other to do anything.
+    await Promise.all(this.#processes.map((child) => child[Symbol.asyncDispose]()))
   }
 }
 
-/** Milliseconds of CPU of a process and its children. Source: proc_pid_stat(5), fields 14 and 15. */
-export function cpuMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  // The second field is the program's name in brackets and may hold anything.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  let sum = (Number(fields[11]) + Number(fields[12])) * TICK_MS
-  for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    const children = readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8')
-    for (const child of children.split(' ')) if (child !== '') sum += cpuMs(Number(child))
+async function firstAnswer(prober: RunningProcess, child: RunningProcess): Promise<void> {
+  const endMs = monotonicMs() + READY_MS
+  while (!prober.stdout.includes('answered')) {
+    if (!child.isRunning) throw new Error(`it ended at once.${child.story()}`)
+    if (monotonicMs() > endMs) throw new Error(`it does not answer.${child.story()}`)
+    await sleep(5)
   }
-  return sum
-}
-
-async function answers(port: number): Promise<boolean> {
-  const socket = createSocket('udp4')
-  try {
-    const labels = benchName(0).split('.')
-    const name = Buffer.concat(
-      labels.map((label) => Buffer.from([label.length, ...Buffer.from(label)])),
-    )
-    const query = Buffer.from([0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...name, 0, 0, 1, 0, 1])
-    socket.connect(port, '127.0.0.1')
-    await once(socket, 'connect')
-    const answered = once(socket, 'message', { signal: AbortSignal.timeout(300) })
-    socket.send(query)
-    await answered
-    return true
-  } catch {
-    return false // refused, or no answer yet: asked again until READY_MS
-  } finally {
-    socket.close()
-  }
-}
-
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4').bind(0, '127.0.0.1')
-  await once(socket, 'listening')
-  const { port } = socket.address()
-  socket.close()
-  return port
 }

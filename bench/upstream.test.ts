@@ -1,21 +1,39 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
+import { createSocket } from 'node:dgram'
 import { Resolver } from 'node:dns/promises'
-import { median } from './report.ts'
-import { BenchUpstream, benchName } from './upstream.ts'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { start } from '../test/support/process.ts'
+import { knownName } from './names.ts'
+import { findProgram } from './subjects.ts'
+import { Workplace } from './workplace.ts'
 
-test('the upstream of the benchmarks has one address for each of its names, and no other name', async () => {
-  await using upstream = await BenchUpstream.start()
+const skip = findProgram('gcc') === null ? 'needs gcc' : false
+
+test('the upstream of the benchmarks has one address for each name, and counts', {
+  skip,
+}, async () => {
+  using workplace = new Workplace()
+  const port = await freePort()
+  const countFile = join(workplace.directory, 'asked')
+  const words = ['127.0.0.1', String(port), countFile, '32']
+  await using _upstream = await start(workplace.program('upstream'), words, { ready: 'ready' })
   const resolver = new Resolver({ timeout: 2000, tries: 1 })
-  resolver.setServers([`127.0.0.1:${upstream.port}`])
-  assert.deepEqual(await resolver.resolve4(benchName(9999), { ttl: true }), [
-    { address: '192.0.2.15', ttl: 3600 },
-  ])
-  await assert.rejects(resolver.resolve4('other.bench.example.com'), { code: 'ENOTFOUND' })
-  assert.equal(upstream.answered, 2)
+  resolver.setServers([`127.0.0.1:${port}`])
+  const [first] = await resolver.resolve4(knownName(9999), { ttl: true })
+  assert.match(first!.address, /^192\.0\.2\.([12]?\d|3[01])$/)
+  assert.equal(first!.ttl, 3600)
+  assert.deepEqual(await resolver.resolve4(knownName(9999)), [first!.address])
+  await assert.rejects(resolver.resolve6(knownName(9999)), { code: 'ENODATA' })
+  assert.equal(readFileSync(countFile).readBigUInt64LE(), 3n)
 })
 
-test('the median is the middle, or the mean of the two in the middle', () => {
-  assert.equal(median([3, 1, 2]), 2)
-  assert.equal(median([4, 1, 3, 2]), 2.5)
-})
+async function freePort(): Promise<number> {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  socket.close()
+  return port
+}

@@ -49,6 +49,10 @@ const PACKAGES = [
   { name: 'gcc', command: 'gcc', for: ['test', 'bench'] }, // struct offsets are compared with C's
   { name: 'libc6-dev', file: '/usr/include/stdlib.h', for: ['test', 'bench'] },
   { name: 'dnsperf', command: 'dnsperf', for: ['bench'] },
+  // Whom the benchmarks compare with.
+  { name: 'unbound', command: 'unbound', for: ['bench'] },
+  { name: 'dnsdist', command: 'dnsdist', for: ['bench'] },
+  { name: 'dnsmasq-base', command: 'dnsmasq', for: ['bench'] },
 ]
 
 await main(process.argv[2], process.argv.slice(3))
