@@ -34,6 +34,7 @@ import { LastPolicy } from '../state/last-policy.ts'
 import { PeerLink } from '../sync/link.ts'
 import type { SocketSet } from '../sync/peer.ts'
 import { RCODE_SERVFAIL } from '../wire/header.ts'
+import type { Server } from '../upstream/routes.ts'
 import { DataPlane } from '../worker/data-plane.ts'
 import { flowOfDenial } from './denied.ts'
 import { NodeDirectory } from './directory.ts'
@@ -42,7 +43,7 @@ import { dumpAnswers, PeerRecords, takeRecords } from './peer-records.ts'
 import { SharedSockets } from './shared-sockets.ts'
 import { StartError } from './start-error.ts'
 import { marksOf, nflogGroup, PLACES, Structure } from './structure.ts'
-import { TlsRelay } from './tls-relay.ts'
+import type { TlsRelay } from './tls-relay.ts'
 import { UpstreamSource } from './upstreams.ts'
 import type { DaemonView, PolicyOrigin, Role } from './view.ts'
 
@@ -101,6 +102,7 @@ export class Daemon implements DaemonView {
   #snapshotText = ''
   /** Texts that snapshots were read from. */
   readonly #texts = new WeakMap<Snapshot, string>()
+  #tlsRelay: Promise<TlsRelay> | null = null
   #nflog: NflogListener | null = null
   #control: ControlServer | null = null
   #isStopping = false
@@ -120,8 +122,7 @@ export class Daemon implements DaemonView {
     this.dataPlane = this.#startDataPlane(options.workerEntry)
     this.dataPlane.onFlows = (words, at, length, count) =>
       this.history.appendRun(words, at, length, count)
-    const tls = new TlsRelay(log)
-    this.dataPlane.onTls = (fd, server) => tls.connect(fd, server)
+    this.dataPlane.onTls = (fd, server) => void this.#relayTls(fd, server)
     this.dataPlane.onAway = (back) => this.#caughtUp(back)
     this.structure = this.#makeStructure()
     this.#sockets = new SharedSockets({
@@ -326,6 +327,13 @@ export class Daemon implements DaemonView {
           : { isPeerAlive: () => structure.isAlive(PLACES[otherRole(role)]) }),
       },
     )
+  }
+
+  /** Most nodes have no upstream over TLS: its code is loaded with the first. */
+  async #relayTls(fd: number, server: Server): Promise<void> {
+    this.#tlsRelay ??= import('./tls-relay.ts').then((module) => new module.TlsRelay(this.log))
+    const relay = await this.#tlsRelay
+    relay.connect(fd, server)
   }
 
   /**

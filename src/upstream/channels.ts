@@ -45,8 +45,10 @@ export class SocketChannels implements Channels {
   replyAt = 0
   replyBytes = 0
   readonly streams: StreamPool
-  readonly #questionMemory: Region
   readonly #replyMemory: Region
+  /** Where each flight's question begins, and the reply: made once, because a call boxes numbers. */
+  readonly #questionPointers: readonly bigint[]
+  readonly #replyPointer: bigint
   readonly #epoll: Epoll
   readonly #options: SocketChannelOptions
   readonly #sockets: Int32Array
@@ -55,9 +57,13 @@ export class SocketChannels implements Channels {
     const { flightsMax, mark, token, random, connectTls } = options
     this.#epoll = epoll
     this.#options = options
-    this.#questionMemory = Region.create(flightsMax * QUESTION_BYTES)
+    const questions = Region.create(flightsMax * QUESTION_BYTES)
+    this.#questionPointers = Array.from({ length: flightsMax }, (_, flight) =>
+      questions.pointer(flight * QUESTION_BYTES + QUESTION_AT),
+    )
     this.#replyMemory = Region.create(MESSAGE_BYTES_MAX + 1)
-    this.questions = this.#questionMemory.u8
+    this.#replyPointer = this.#replyMemory.pointer(0)
+    this.questions = questions.u8
     this.reply = this.#replyMemory.u8
     this.#sockets = new Int32Array(flightsMax).fill(NO_SOCKET)
     this.streams = new StreamPool(epoll, {
@@ -132,8 +138,8 @@ export class SocketChannels implements Channels {
     if (socket < 0) return socket
     this.#sockets[flight] = socket
     const added = this.#epoll.add(socket, EPOLLIN, token + flight)
-    const address = this.#questionMemory.address + flight * QUESTION_BYTES + QUESTION_AT
-    const sent = added < 0 ? added : send(socket, address, questionBytes)
+    const question = this.#questionPointers[flight]!
+    const sent = added < 0 ? added : send(socket, question, questionBytes)
     if (sent < 0) this.close(flight)
     return Math.min(sent, 0)
   }
@@ -141,7 +147,7 @@ export class SocketChannels implements Channels {
   #receive(flight: number): number {
     const socket = this.#sockets[flight]!
     if (socket === NO_SOCKET) return NOTHING_YET
-    const bytes = receive(socket, this.#replyMemory.address, MESSAGE_BYTES_MAX)
+    const bytes = receive(socket, this.#replyPointer, MESSAGE_BYTES_MAX)
     if (bytes === -EAGAIN) return NOTHING_YET
     this.reply = this.#replyMemory.u8
     this.replyAt = 0

@@ -1,6 +1,10 @@
 /** Servers that are ill in one way or another, over real sockets. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { allocatesNothing } from '../../test/support/allocation.ts'
+import { localPort } from '../linux/socket.ts'
+import { ReceiveBatch, SendBatch } from '../linux/udp-batch.ts'
+import { openUdp } from '../linux/udp.ts'
 import {
   FLAG_QR,
   FLAG_RA,
@@ -11,7 +15,14 @@ import {
 } from '../wire/header.ts'
 import { buildMessage, parseMessage } from '../wire/message.ts'
 import { parseName } from '../wire/text.ts'
-import { Asker, answers, answerTo, type Reaction, TestServer } from './forwarder-fixture.ts'
+import {
+  Asker,
+  answers,
+  answerTo,
+  HotAsker,
+  type Reaction,
+  TestServer,
+} from './forwarder-fixture.ts'
 import { FLIGHT_FULL, FLIGHT_LOOP, FLIGHT_TIMEOUT, FLIGHT_UNREACHABLE } from './transport.ts'
 
 const silent: Reaction = () => {}
@@ -195,4 +206,24 @@ test('a server that does not know EDNS is asked without', async () => {
     }
     assert.equal(server.asked.length - before, 3)
   }
+})
+
+allocatesNothing('a question and its answer over UDP allocate nothing', () => {
+  const address = Uint8Array.of(127, 0, 0, 1)
+  const socket = openUdp({ family: 4, address, port: 0, isTransparent: false })
+  const asker = new HotAsker(localPort(socket), 'udp')
+  const received = new ReceiveBatch()
+  const sent = new SendBatch()
+  const serve = (): void => {
+    const count = received.receive(socket, 1)
+    if (count <= 0) return
+    const { u8 } = received
+    const [at, bytes] = [received.packetAt(0), received.packetBytes(0)]
+    for (let n = 0; n < bytes; n++) sent.u8[sent.packetAt(0) + n] = u8[at + n]!
+    sent.u8[sent.packetAt(0) + 2]! |= 0x80 // the question itself, said to be a response
+    const port = received.sourcePort(0)
+    sent.set(0, 4, u8, received.sourceAt(0), port, u8, received.destinationAt(0), bytes, 0)
+    sent.send(socket, 0, 1)
+  }
+  return () => asker.ask(serve)
 })

@@ -2,19 +2,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { allocatesNothing } from '../../test/support/allocation.ts'
-import { Epoll } from '../linux/epoll.ts'
 import { Region } from '../linux/region.ts'
 import { localPort, receive, send } from '../linux/socket.ts'
 import { listenTcp, TcpAcceptor } from '../linux/tcp.ts'
-import { Answer } from '../wire/answer.ts'
-import { TYPE_A } from '../wire/header.ts'
-import { parseName } from '../wire/text.ts'
-import { SocketChannels } from './channels.ts'
-import { Forwarder } from './forwarder.ts'
-import { PROBES_MAX } from './probes.ts'
-import { Routes } from './routes.ts'
 import { RCODE_NOERROR } from '../wire/header.ts'
-import { type Asked, Asker, answers, answerTo, TestServer } from './forwarder-fixture.ts'
+import { type Asked, Asker, answers, answerTo, HotAsker, TestServer } from './forwarder-fixture.ts'
 import { FLIGHT_TIMEOUT, FLIGHT_UNREACHABLE } from './transport.ts'
 
 /** Begins to ask for n0.example.com, n1 … */
@@ -238,59 +230,17 @@ test('the number of connections is bounded over all servers, and a question goes
 allocatesNothing('a question and its answer on a kept connection allocate nothing', () => {
   const address = Uint8Array.of(127, 0, 0, 1)
   const listener = listenTcp({ family: 4, address, port: 0, isTransparent: false })
-  const routes = new Routes()
-  const server = { family: 4, address, port: localPort(listener), transport: 'tcp' } as const
-  routes.configure([[server]], [{ name: parseName('.'), group: 0 }], [])
-  const epoll = new Epoll()
-  let id = 0
-  const random = (): number => (id = (id + 4711) & 0xffff)
-  const channels = new SocketChannels(epoll, {
-    flightsMax: 8 + PROBES_MAX,
-    mark: 0,
-    token: 0,
-    random,
-    connectTls: () => -1,
-  })
-  let ended = 0
-  const sink = {
-    arrived: (): void => {
-      ended++
-    },
-    failed: (): void => assert.fail('the server answers'),
-  }
-  const options = { flightsMax: 8, random, answer: new Answer() }
-  const forwarder = new Forwarder(routes, channels, sink, options)
-  const name = parseName('api.example.com')
-  const question = {
-    ...{ name, nameAt: 0, nameBytes: name.length, type: TYPE_A, class: 1 },
-    ...{ isDnssecOk: false, isCheckingDisabled: false },
-  }
+  const asker = new HotAsker(localPort(listener), 'tcp')
   const memory = Region.create(512)
+  const start = memory.pointer(0)
   const acceptor = new TcpAcceptor()
   let accepted = -1
-  const turn = (): void => {
-    const count = epoll.wait(0)
-    for (let index = 0; index < count; index++) {
-      forwarder.channelReady(epoll.token(index), epoll.events(index), 1000)
-    }
-    forwarder.step(1000)
+  const serve = (): void => {
+    if (accepted < 0) accepted = acceptor.accept(listener)
+    const bytes = receive(accepted, start, memory.bytes)
+    if (bytes <= 0) return
+    memory.u8[4]! |= 0x80 // the question itself, said to be a response
+    send(accepted, start, bytes)
   }
-  return () => {
-    forwarder.ask(0, 0, question, 1000)
-    turn()
-    if (accepted < 0) {
-      accepted = acceptor.accept(listener)
-      turn()
-    }
-    const before = ended
-    while (ended === before) {
-      const bytes = receive(accepted, memory.address, memory.bytes)
-      if (bytes > 0) {
-        memory.u8[4]! |= 0x80 // the question itself, said to be a response
-        send(accepted, memory.address, bytes)
-      }
-      turn()
-    }
-    return ended & 0xff
-  }
+  return () => asker.ask(serve)
 })
