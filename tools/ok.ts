@@ -1,7 +1,7 @@
 /**
  * `npm run ok`: everything that needs no root and no kernel to play with, in under a minute. What
  * to run before each commit: types, format, lint, dead code, tidy, unit tests and the scenarios in
- * process (all tests but the kernel's).
+ * process (all tests but the kernel's, the fuzzers' and the comparisons with other programs).
  *
  * The checks of the source run side by side first, because they take two seconds; the tests follow
  * even if one of them fails, so that one run shows everything.
@@ -14,6 +14,9 @@ import { runTests } from './run-tests.ts'
 
 const SECONDS_AIM = 60
 const MINUTES_MAX = 3
+
+/** Fuzzers, and what is compared with other programs, are for `npm test`. */
+const LONG = ['test/fuzz/', 'test/differential/']
 
 const TIDY = join(import.meta.dirname, 'tidy.ts')
 const CHECKS: readonly { readonly title: string; readonly command: readonly string[] }[] = [
@@ -29,9 +32,10 @@ process.env.NODE_COMPILE_CACHE = join(ROOT, 'node_modules', '.cache', 'compile')
 
 const verdicts = await Promise.all(CHECKS.map(check))
 const counts = await runTests(
-  codeFiles().filter((file) => isTest(file) && !isKernelTest(file)),
+  codeFiles().filter((file) => isTest(file) && !isKernelTest(file) && !isLong(file)),
   {
-    concurrency: availableParallelism(),
+    // One more than there are processors, because some files mostly wait.
+    concurrency: availableParallelism() + 1,
     namePattern: null,
     signal: AbortSignal.timeout(MINUTES_MAX * 60_000),
     print,
@@ -70,6 +74,10 @@ async function check({ title, command }: (typeof CHECKS)[number]): Promise<boole
   const tookS = ((performance.now() - begun) / 1000).toFixed(1)
   print(`${isGood ? '✔' : '✖'} ${title}  ${tookS} s${isGood ? '' : `\n${said.trimEnd()}`}`)
   return isGood
+}
+
+function isLong(file: string): boolean {
+  return LONG.some((folder) => file.startsWith(folder))
 }
 
 function print(line: string): void {
