@@ -18,9 +18,18 @@ import {
 const MiB = 1 << 20
 const GROUP_ID = 0xfeed_beef
 const www = { name: nameOf('www.example.com'), type: 28, keyFlags: KEY_DO, group: 3, hash: 11 }
+/** Where the records begin, behind the header and the question. */
+const RECORDS_AT = 12 + www.name.length + 4
+
+/** Made-up bytes behind the question for `www`. */
+function aboutWww(message: Uint8Array): Uint8Array {
+  message.set([...www.name, 0, www.type, 0, 1], 12)
+  return message
+}
+
 const here = { ...www, group: 7, hash: 22 }
 const answer: TestAnswer = {
-  message: messageOf(1, 91),
+  message: aboutWww(messageOf(1, 91)),
   ttls: [39, 55],
   addresses: [
     [45, 6],
@@ -109,7 +118,7 @@ test('an answer of the peer’s is left to the peer to ask for again, until it i
 
 test('a failure that the peer had is backed off from here too', () => {
   const { from, to, tell } = pair()
-  const failed = from.fail(www, 0)
+  const failed = from.fail(www, 0, aboutWww(messageOf(2, 40)))
   const entry = tell(failed, 100)
   assert.equal(to.cache.freshness(entry, 999), FRESH)
   assert.equal(to.cache.expiresAtMs(entry), 1000)
@@ -124,12 +133,18 @@ test('an answer that has been dead for long is not inserted', () => {
 test('any answer survives the way, whatever its sizes', () => {
   fc.assert(
     fc.property(
-      fc.integer({ min: 17, max: 2000 }),
-      fc.array(fc.nat(12), { maxLength: 60 }),
+      fc.nat(2000),
+      fc.array(fc.nat(12), { minLength: 1, maxLength: 60 }),
       fc.array(fc.tuple(fc.nat(1), fc.constantFrom(4, 6)), { maxLength: 60 }),
-      (bytes, ttls, addresses) => {
+      (more, steps, behind) => {
         const { from, to, tell } = pair()
-        const sent = { message: messageOf(bytes, bytes), ttls, addresses, ttlSeconds: 9 }
+        const ttls = steps.map((_, index) =>
+          steps.slice(0, index).reduce((at, step) => at + step, RECORDS_AT),
+        )
+        const end = ttls.at(-1)! + 4
+        const addresses = behind.map(([at, family]): [number, number] => [end + at, family])
+        const message = aboutWww(messageOf(more, end + 17 + more))
+        const sent = { message, ttls, addresses, ttlSeconds: 9 }
         const entry = tell(from.insert(www, sent), 0)
         assert.deepEqual(to.message(entry), sent.message)
         assert.deepEqual(to.ttls(entry), ttls)
@@ -170,13 +185,18 @@ test('a record whose offsets point outside its message is refused', () => {
   const { from } = pair()
   const encoder = new LearnedCodec(from.cache, STARTED_MS)
   const outside: TestAnswer[] = [
-    { message: messageOf(1, 91), ttls: [88] },
-    { message: messageOf(1, 91), addresses: [[88, 4]] },
-    { message: messageOf(1, 91), addresses: [[76, 6]] },
-    { message: messageOf(1, 91), addresses: [[20, 5]] },
+    { ttls: [88] },
+    { ttls: [39], addresses: [[88, 4]] },
+    { ttls: [39], addresses: [[76, 6]] },
+    { ttls: [39], addresses: [[50, 5]] },
+    // Before the question's end, in no order, before the first TTL, without any.
+    { ttls: [8] },
+    { ttls: [55, 39] },
+    { ttls: [39], addresses: [[36, 4]] },
+    { addresses: [[50, 4]] },
   ]
   for (const wrong of outside) {
-    const entry = from.insert(www, wrong)
+    const entry = from.insert(www, { message: aboutWww(messageOf(1, 91)), ...wrong })
     const bytes = new Uint8Array(encoder.encodedBytes(entry))
     encoder.encode(entry, GROUP_ID, bytes, 0)
     assert.equal(isLearned(bytes, 0, bytes.length), false)

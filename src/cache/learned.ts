@@ -33,6 +33,8 @@
  */
 import { KIND_ERROR, RECORDS_MAX } from '../wire/answer.ts'
 import { getU16, getU32, putU16, putU32 } from '../wire/bytes.ts'
+import { QUESTION_AT } from '../wire/header.ts'
+import { LOWER, skipName } from '../wire/name.ts'
 import { type AnswerCache, type AnswerMeta, NO_ENTRY } from './cache.ts'
 import { Question } from './question.ts'
 
@@ -200,13 +202,43 @@ export function isLearned(bytes: Uint8Array, at: number, length: number): boolea
   const addressesAt = ttlsAt + ttlCount * 2
   const messageAt = addressesAt + addressCount * 3
   if (messageAt + messageBytes !== at + length) return false
+  if (!isQuestionOf(bytes, messageAt, messageBytes, at, nameBytes)) return false
+  let before = QUESTION_AT
   for (let from = ttlsAt; from < addressesAt; from += 2) {
-    if (getU16(bytes, from) + 4 > messageBytes) return false
+    const offset = getU16(bytes, from)
+    if (offset < before || offset + 4 > messageBytes) return false
+    before = offset
   }
   for (let from = addressesAt; from < messageAt; from += 3) {
     const family = bytes[from + 2]!
+    const offset = getU16(bytes, from)
     if (family !== 4 && family !== 6) return false
-    if (getU16(bytes, from) + (family === 4 ? 4 : 16) > messageBytes) return false
+    // An address lies in a record, behind that record's TTL.
+    if (ttlCount === 0 || offset < getU16(bytes, ttlsAt) + 4) return false
+    if (offset + (family === 4 ? 4 : 16) > messageBytes) return false
+  }
+  return true
+}
+
+/** Whether the record at `at` has a name, and its message is about that name, type and class. */
+function isQuestionOf(
+  bytes: Uint8Array,
+  messageAt: number,
+  messageBytes: number,
+  at: number,
+  nameBytes: number,
+): boolean {
+  const nameAt = at + LEARNED_NAME
+  const name = messageAt + QUESTION_AT
+  if (QUESTION_AT + nameBytes + 4 > messageBytes) return false
+  if (skipName(bytes, nameAt, nameAt + nameBytes) !== nameAt + nameBytes) return false
+  // A pointer ends a name for skipName, but is none.
+  if (bytes[nameAt + nameBytes - 1] !== 0) return false
+  for (let index = 0; index < nameBytes; index++) {
+    if (bytes[nameAt + index] !== LOWER[bytes[name + index]!]) return false
+  }
+  for (let index = 0; index < 4; index++) {
+    if (bytes[at + TYPE + index] !== bytes[name + nameBytes + index]) return false
   }
   return true
 }
