@@ -37,22 +37,24 @@ const COMMANDS = {
   bench: { script: 'bench/main.ts', kernel: 'the benchmarks in namespaces', daemons: true },
 }
 
-/** The one list of Debian packages. `for`: commands that want it; absent, all of them. */
+/**
+ * The one list of Debian packages. `for`: commands that want it; absent, all of them. `isService`:
+ * installing it starts a server on this machine where systemd runs; there it is left to the user.
+ */
 const PACKAGES = [
   { name: 'libatomic1', library: 'libatomic.so.1' }, // the pinned Node is linked against it
   { name: 'iproute2', command: 'ip', for: ['story', 'test', 'bench'] },
   { name: 'nftables', command: 'nft', for: ['story', 'test', 'bench'] },
   { name: 'conntrack', command: 'conntrack', for: ['story', 'test'] },
   { name: 'bind9-dnsutils', command: 'dig', for: ['story', 'test'] },
-  { name: 'unbound', command: 'unbound', for: ['test'] }, // answers are compared with its
+  // Whose answers ours are compared with, and whom the benchmarks run beside us.
+  { name: 'unbound', command: 'unbound', for: ['test', 'bench'], isService: true },
+  { name: 'dnsdist', command: 'dnsdist', for: ['bench'], isService: true },
+  { name: 'dnsmasq-base', command: 'dnsmasq', for: ['bench'] },
   { name: 'curl', command: 'curl', for: ['story', 'test'] },
   { name: 'gcc', command: 'gcc', for: ['test', 'bench'] }, // struct offsets are compared with C's
   { name: 'libc6-dev', file: '/usr/include/stdlib.h', for: ['test', 'bench'] },
   { name: 'dnsperf', command: 'dnsperf', for: ['bench'] },
-  // Whom the benchmarks compare with.
-  { name: 'unbound', command: 'unbound', for: ['bench'] },
-  { name: 'dnsdist', command: 'dnsdist', for: ['bench'] },
-  { name: 'dnsmasq-base', command: 'dnsmasq', for: ['bench'] },
 ]
 
 await main(process.argv[2], process.argv.slice(3))
@@ -80,7 +82,16 @@ async function main(name, commandArguments) {
 
 /** Installs what is missing, or says what to type and what can't run without it. */
 async function installSystemPackages(name, command) {
-  const missing = PACKAGES.filter((one) => (one.for ?? [name]).includes(name) && !isPresent(one))
+  const wanted = PACKAGES.filter((one) => (one.for ?? [name]).includes(name) && !isPresent(one))
+  const hasSystemd = existsSync('/run/systemd/system')
+  const servers = wanted.filter((one) => one.isService && hasSystemd).map((one) => one.name)
+  if (servers.length > 0) {
+    say(
+      `not installed, because Debian would start them as servers: ${servers.join(', ')}. ` +
+        'What is compared with them is left out',
+    )
+  }
+  const missing = wanted.filter((one) => !servers.includes(one.name))
   if (missing.length === 0) return
 
   const names = missing.map((one) => one.name).join(' ')

@@ -2,6 +2,7 @@
  * Unbound on the loopback interface, as a test wants it: the server that knows a generated zone, or
  * a forwarder in front of it. Without root; it ends with the test.
  */
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -16,6 +17,11 @@ const SERVER = [
   ...['cache-max-ttl: 3600', 'cache-max-negative-ttl: 30', 'edns-buffer-size: 1232'],
   ...['max-udp-size: 4096', 'ratelimit: 0', 'local-zone: "." nodefault'],
 ]
+
+/** False, or why a test with it must be skipped. */
+export function missingUnbound(): string | false {
+  return spawnSync('unbound', ['-V']).status === 0 ? false : 'unbound is not installed'
+}
 
 export class Unbound implements AsyncDisposable {
   readonly port: number
