@@ -24,6 +24,7 @@ import { parseAddress } from '../../../src/identity/address.ts'
 import type { Inventory } from '../../../src/identity/endpoint.ts'
 import { FlowHistory } from '../../../src/observe/history.ts'
 import { CHANNEL_TCP } from '../../../src/pipeline/arrival.ts'
+import type { PipelineOptions } from '../../../src/pipeline/context.ts'
 import {
   COUNTER_COUNT,
   type CounterName,
@@ -135,19 +136,7 @@ export class InProcessWorld implements World {
     this.#channels = new ScriptedChannels(FLIGHTS_MAX + PROBES_MAX, this.clock, (address) =>
       this.#server(address),
     )
-    const routes = new Routes()
-    routes.configure(...upstreamsOf(scenario))
-    const sink: { to: AnswerSink | null } = { to: null }
-    this.#forwarder = new Forwarder(
-      routes,
-      this.#channels,
-      {
-        arrived: (flight, bytes, at, answer, nowMs) =>
-          sink.to!.arrived(flight, bytes, at, answer, nowMs),
-        failed: (flight, failure, nowMs) => sink.to!.failed(flight, failure, nowMs),
-      },
-      { flightsMax: FLIGHTS_MAX, random: countingIds(), answer: new Answer() },
-    )
+    this.#forwarder = this.#makeForwarder()
     const ring = new Int32Array(ringBytes(RING_WORDS) / 4)
     this.#flows = new RingReader(ring)
     const cache = new AnswerCache({
@@ -167,20 +156,8 @@ export class InProcessWorld implements World {
         counters: new Counters(this.#counterWords),
       },
       this.#policy,
-      {
-        slotsMax: SLOTS_MAX,
-        flightsMax: FLIGHTS_MAX,
-        grantsMax: Number(this.#setting('limits.grants')),
-        queriesPerSecond: Number(this.#setting('limits.queriesPerSecond')),
-        maxTtlSeconds: this.#seconds('cache.maxTtl'),
-        minTtlSeconds: this.#seconds('cache.minTtl'),
-        maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),
-        prefetch: this.#setting('cache.prefetch') === 'true',
-        rotate: this.#setting('cache.rotate') === 'true',
-        nameSeed: NAME_SEED,
-      },
+      this.#pipelineOptions(),
     )
-    sink.to = this.#pipeline
     this.#pipeline.setWallClock(EPOCH_MS, 0)
     this.#channels.onReady = (flight) => {
       this.#forwarder.channelReady(flight, 0, this.clock.nowMs)
@@ -206,6 +183,33 @@ export class InProcessWorld implements World {
       this.#pipeline.tick(this.clock.nowMs)
     })
     this.#every(LOOK_MS, () => this.#lookAtKernel())
+  }
+
+  #makeForwarder(): Forwarder {
+    const routes = new Routes()
+    routes.configure(...upstreamsOf(this.#scenario))
+    const sink: AnswerSink = {
+      arrived: (flight, bytes, at, answer, nowMs) =>
+        this.#pipeline.arrived(flight, bytes, at, answer, nowMs),
+      failed: (flight, failure, nowMs) => this.#pipeline.failed(flight, failure, nowMs),
+    }
+    const options = { flightsMax: FLIGHTS_MAX, random: countingIds(), answer: new Answer() }
+    return new Forwarder(routes, this.#channels, sink, options)
+  }
+
+  #pipelineOptions(): PipelineOptions {
+    return {
+      slotsMax: SLOTS_MAX,
+      flightsMax: FLIGHTS_MAX,
+      grantsMax: Number(this.#setting('limits.grants')),
+      queriesPerSecond: Number(this.#setting('limits.queriesPerSecond')),
+      maxTtlSeconds: this.#seconds('cache.maxTtl'),
+      minTtlSeconds: this.#seconds('cache.minTtl'),
+      maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),
+      prefetch: this.#setting('cache.prefetch') === 'true',
+      rotate: this.#setting('cache.rotate') === 'true',
+      nameSeed: NAME_SEED,
+    }
   }
 
   /** As the loop does: a kernel that has lost our rules has lost the grants too. */
