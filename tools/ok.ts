@@ -7,9 +7,8 @@
  * even if one of them fails, so that one run shows everything.
  */
 import { spawn } from 'node:child_process'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { codeFiles, isKernelTest, isTest, ROOT } from './files.ts'
+import { codeFiles, CONCURRENCY, isKernelTest, isTest, ROOT } from './files.ts'
 import { runTests } from './run-tests.ts'
 
 const SECONDS_AIM = 60
@@ -34,8 +33,7 @@ const verdicts = await Promise.all(CHECKS.map(check))
 const counts = await runTests(
   codeFiles().filter((file) => isTest(file) && !isKernelTest(file) && !isLong(file)),
   {
-    // One more than there are processors, because some files mostly wait.
-    concurrency: availableParallelism() + 1,
+    concurrency: CONCURRENCY,
     namePattern: null,
     signal: AbortSignal.timeout(MINUTES_MAX * 60_000),
     print,

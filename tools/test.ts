@@ -2,8 +2,8 @@
  * `npm test [-- PATTERN]`: every test that this machine can run, then one line of numbers.
  *
  * PATTERN selects files whose path contains it; if none does, tests whose name matches it. Plain
- * tests run side by side, kernel tests (root, namespaces, nftables) one file after the other, and
- * after them the machine must be as it was (leaks.ts). In CI (CI=true) a kernel test that was
+ * tests run side by side, then kernel tests (root, namespaces, nftables), of them the end-to-end ones
+ * one file after the other; after them the machine must be as it was (leaks.ts). In CI (CI=true) a kernel test that was
  * skipped is a failure: a green run must mean that the kernel side was tried.
  */
 import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { missingForNamespaces } from '../test/support/netns.ts'
 import { RUN_MARK } from '../test/support/process.ts'
-import { codeFiles, isKernelTest, isTest, ROOT } from './files.ts'
+import { codeFiles, CONCURRENCY, isKernelTest, isTest, ROOT, runsAlone } from './files.ts'
 import { findLeaks, removeLeaks, takeStock } from './leaks.ts'
 import { runTests, type TestCounts, type TestRunOptions } from './run-tests.ts'
 
@@ -28,7 +28,7 @@ async function main(pattern: string): Promise<void> {
   const temporary = prepareEnvironment()
   const before = takeStock()
   const options: TestRunOptions = {
-    concurrency: availableParallelism(),
+    concurrency: CONCURRENCY,
     namePattern,
     signal: AbortSignal.timeout(MINUTES_MAX * 60_000),
     print: (line) => process.stdout.write(`${line}\n`),
@@ -63,10 +63,23 @@ function select(pattern: string): { files: string[]; namePattern: RegExp | null 
 async function runKernelTests(files: string[], options: TestRunOptions): Promise<TestCounts> {
   const missing = missingForNamespaces()
   if (files.length === 0 || missing === false) {
-    return runTests(files, { ...options, concurrency: 1 })
+    const beside = await runTests(
+      files.filter((file) => !runsAlone(file)),
+      { ...options, concurrency: availableParallelism() },
+    )
+    const alone = await runTests(files.filter(runsAlone), { ...options, concurrency: 1 })
+    return sum(beside, alone)
   }
   for (const file of files) options.print(`- ${file}  skipped: ${missing}`)
   return { passed: 0, failed: 0, skipped: files.length }
+}
+
+function sum(one: TestCounts, other: TestCounts): TestCounts {
+  return {
+    passed: one.passed + other.passed,
+    failed: one.failed + other.failed,
+    skipped: one.skipped + other.skipped,
+  }
 }
 
 function skippedInCi(kernel: TestCounts): string[] {

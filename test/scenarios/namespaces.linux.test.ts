@@ -18,6 +18,9 @@ const PASS_MS_MAX = 6000
 /** A daemon's start, the longest that passes and the longest that a client waits. */
 const SCENARIO_MS = 30_000
 
+/** Scenarios mostly wait: for a daemon to start, for time to pass. So two are played at once. */
+const STAGES = 2
+
 const skip = missingForNamespaces()
 const scenarios = globSync('*.scn', { cwd: import.meta.dirname })
   .sort()
@@ -26,13 +29,18 @@ const scenarios = globSync('*.scn', { cwd: import.meta.dirname })
 assert(scenarios.length > 0, 'there are scenarios')
 
 // One suite: where no scenario is asked for, nothing is built.
-describe('scenarios in namespaces', () => {
-  let stage: Stage
+describe('scenarios in namespaces', { concurrency: STAGES }, () => {
+  const stages: Stage[] = []
+  const free: Stage[] = []
   before(async () => {
     if (skip !== false) return
-    stage = await Stage.build(Math.max(...scenarios.map(({ clients }) => clients.length)))
+    const clients = Math.max(...scenarios.map((scenario) => scenario.clients.length))
+    for (let index = 0; index < STAGES; index++) stages.push(await Stage.build(clients))
+    free.push(...stages)
   })
-  after(() => stage?.[Symbol.dispose]())
+  after(() => {
+    for (const stage of stages) stage[Symbol.dispose]()
+  })
 
   for (const scenario of scenarios) {
     const { file, title } = scenario
@@ -42,7 +50,12 @@ describe('scenarios in namespaces', () => {
         passMs <= PASS_MS_MAX,
         `let less time pass, or: only in process: it takes ${passMs} ms`,
       )
-      await runScenario(scenario, await InNamespacesWorld.begin(stage, scenario))
+      const stage = free.pop()!
+      try {
+        await runScenario(scenario, await InNamespacesWorld.begin(stage, scenario))
+      } finally {
+        free.push(stage)
+      }
     })
   }
 })
