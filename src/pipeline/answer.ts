@@ -215,24 +215,14 @@ function giveTruncated(context: Context, reason: number, nowMs: number): void {
 
 function giveUp(context: Context, reason: number, nowMs: number): void {
   context.parts.counters.add(REPLIES_LOST, 1)
-  record(context, verdictOf(context), reason, context.arrival.packet, 0, 0, nowMs)
+  record(context, verdictOf(context), reason, 0, nowMs)
 }
 
 function send(context: Context, length: number, reason: number, nowMs: number): void {
   const arrival = context.arrival
-  const replies = context.parts.replies
-  const bytes = replies.bytes
-  const at = replies.at
-  replies.send(arrival, length)
-  record(
-    context,
-    verdictOf(context),
-    arrival.isAudited ? arrival.reason : reason,
-    bytes,
-    at,
-    length,
-    nowMs,
-  )
+  context.parts.replies.send(arrival, length)
+  const why = arrival.isAudited ? arrival.reason : reason
+  record(context, verdictOf(context), why, length, nowMs)
 }
 
 function verdictOf(context: Context): number {

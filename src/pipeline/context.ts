@@ -22,6 +22,8 @@ import { SlotTable } from './slot.ts'
 export interface Replies {
   /** The reply opened last goes into `bytes` from `at`, and ends before `limit`. */
   readonly bytes: Uint8Array
+  /** The same memory. */
+  readonly view: DataView
   readonly at: number
   readonly limit: number
   /** Makes room for a reply to `arrival`; false when its way back is gone or will take no more. */

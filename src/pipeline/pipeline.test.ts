@@ -28,6 +28,7 @@ const NOW_MS = 1000
 /** Replies into one place, counted. */
 class CountedReplies implements Replies {
   readonly bytes = new Uint8Array(8192)
+  readonly view = new DataView(this.bytes.buffer)
   readonly at = 16
   readonly limit = 4096
   count = 0

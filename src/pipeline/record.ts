@@ -11,7 +11,7 @@ import {
   MESSAGE_BYTES_MAX,
   RECORD_FLOW,
 } from '../flow/record.ts'
-import { copyBytes } from '../wire/bytes.ts'
+import { copyBytes, copyToWords } from '../wire/bytes.ts'
 import { CHANNEL_PROOF, CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 
@@ -33,22 +33,20 @@ const INTERFACE = 15
 
 /**
  * @param verdict  VERDICT_* of flow/record.ts
- * @param message  the reply as sent, at `at`; `bytes` is 0 when none was. The question in it says
- *   the name, which is written apart only when there is no message.
+ * @param bytes    of the reply that was sent last, 0 when none was. The question in it says the name,
+ *   which is written apart only when there is no message.
  */
 export function record(
   context: Context,
   verdict: number,
   reason: number,
-  message: Uint8Array,
-  at: number,
   bytes: number,
   nowMs: number,
 ): void {
   const arrival = context.arrival
   if (arrival.channel === CHANNEL_PROOF) return
   const query = arrival.query
-  const records = context.parts.records
+  const { records, replies } = context.parts
   const nameBytes = bytes === 0 ? query.nameBytes : 0
   const kept = bytes < MESSAGE_BYTES_MAX ? bytes : MESSAGE_BYTES_MAX
   const to = records.reserve(RECORD_FLOW, FLOW_HEADER_BYTES + nameBytes + kept)
@@ -72,7 +70,10 @@ export function record(
   words[word + LENGTHS] = nameBytes | (kept << 16)
   words[word + INTERFACE] = arrival.interfaceIndex
   copyBytes(arrival.name, 0, nameBytes, records.bytes, to + FLOW_HEADER_BYTES)
-  copyBytes(message, at, kept, records.bytes, to + FLOW_HEADER_BYTES + nameBytes)
+  if (kept > 0) {
+    const body = (to + FLOW_HEADER_BYTES) >>> 2
+    copyToWords(replies.view, replies.at, kept, words, body)
+  }
   records.commit()
 }
 

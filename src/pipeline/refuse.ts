@@ -96,14 +96,14 @@ function reply(context: Context, rcode: number, ede: number, verdict: number, no
   const replies = context.parts.replies
   if (!replies.open(arrival)) {
     context.parts.counters.add(REPLIES_LOST, 1)
-    record(context, verdict, arrival.reason, arrival.packet, 0, 0, nowMs)
+    record(context, verdict, arrival.reason, 0, nowMs)
     return
   }
   const bytes = replies.bytes
   const at = replies.at
   const length = writeError(bytes, at, arrival.packet, arrival.start, arrival.query, rcode, ede)
   replies.send(arrival, length)
-  record(context, verdict, arrival.reason, bytes, at, length, nowMs)
+  record(context, verdict, arrival.reason, length, nowMs)
 }
 
 function edeOf(reason: number): number {

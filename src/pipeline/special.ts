@@ -33,7 +33,7 @@ export function answerSpecial(context: Context, nowMs: number): boolean {
   counters.add(LOCAL, 1)
   if (!replies.open(arrival)) {
     counters.add(REPLIES_LOST, 1)
-    record(context, verdict, reason, packet, 0, 0, nowMs)
+    record(context, verdict, reason, 0, nowMs)
     return true
   }
   const { bytes, at } = replies
@@ -44,6 +44,6 @@ export function answerSpecial(context: Context, nowMs: number): boolean {
       ? writeLoopback(bytes, at, packet, start, query)
       : writeError(bytes, at, packet, start, query, rcode, EDE_NONE)
   replies.send(arrival, length)
-  record(context, verdict, reason, bytes, at, length, nowMs)
+  record(context, verdict, reason, length, nowMs)
   return true
 }

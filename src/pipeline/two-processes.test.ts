@@ -52,13 +52,15 @@ class Process implements Transport {
     this.#seed = seed
     const cache = new AnswerCache({ bytes: 1 << 20 })
     const ring = new Int32Array(ringBytes(1 << 14) / 4)
+    const bytes = new Uint8Array(4096)
+    const view = new DataView(bytes.buffer)
     this.#learned = new LearnedCodec(cache, 0)
     this.#records = new RingReader(ring)
     this.#pipeline = new Pipeline(
       {
         cache,
         learned: this.#learned,
-        replies: { bytes: new Uint8Array(4096), at: 0, limit: 4096, open: () => true, send() {} },
+        replies: { bytes, view, at: 0, limit: bytes.length, open: () => true, send() {} },
         transport: this,
         grantWriter: null,
         grants: new GrantTable(16),

@@ -19,6 +19,7 @@ const REPLIES_LOST = counterIndex('repliesLost')
 
 export class SocketReplies implements Replies {
   bytes: Uint8Array
+  view: DataView
   at = 0
   limit = 0
   readonly #batch = new SendBatch()
@@ -28,6 +29,7 @@ export class SocketReplies implements Replies {
   readonly #sockets: readonly ListenSocket[]
   /** Where the answer to our own question is written, and who waits for its rcode. */
   readonly #proof = new Uint8Array(MESSAGE_BYTES_MAX)
+  readonly #proofView = new DataView(this.#proof.buffer)
   onProof: (rcode: number) => void = () => {}
   readonly #tcp: TcpServer
   readonly #counters: Counters
@@ -39,11 +41,13 @@ export class SocketReplies implements Replies {
     this.#counters = counters
     this.#fds = new Int32Array(this.#batch.capacity)
     this.bytes = this.#batch.u8
+    this.view = this.#batch.view
   }
 
   open(arrival: Arrival): boolean {
     if (arrival.channel === CHANNEL_PROOF) {
       this.bytes = this.#proof
+      this.view = this.#proofView
       this.at = 0
       this.limit = MESSAGE_BYTES_MAX
       return true
@@ -51,12 +55,14 @@ export class SocketReplies implements Replies {
     if (arrival.channel >= CHANNEL_TCP) {
       if (!this.#tcp.open(arrival.channel)) return false
       this.bytes = this.#tcp.bytes
+      this.view = this.#tcp.view
       this.at = this.#tcp.at
       this.limit = this.#tcp.limit
       return true
     }
     if (this.#count === this.#batch.capacity) this.flush()
     this.bytes = this.#batch.u8
+    this.view = this.#batch.view
     this.at = this.#batch.packetAt(this.#count)
     this.limit = this.at + this.#batch.packetBytesMax
     return true

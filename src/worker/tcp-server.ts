@@ -66,6 +66,8 @@ export type TakeMessage = (connection: number, at: number, end: number) => boole
 export class TcpServer {
   /** Where the reply opened last is written. */
   readonly bytes: Uint8Array
+  /** The same memory. */
+  readonly view: DataView
   at = 0
   limit = 0
   /** Source and destination of connection n, at addressesAt(n) and 16 bytes further. */
@@ -100,6 +102,7 @@ export class TcpServer {
     this.#epoll = epoll
     this.#options = options
     this.bytes = this.#writeMemory.u8
+    this.view = new DataView(this.bytes.buffer)
     this.input = this.#readMemory.u8
   }
 

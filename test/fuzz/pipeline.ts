@@ -96,6 +96,7 @@ interface Flight {
 
 class PipelineWorld implements Replies {
   readonly bytes = new Uint8Array(70_000)
+  readonly view = new DataView(this.bytes.buffer)
   readonly at = 64
   limit = 0
   /** Replies so far, and the latest. */

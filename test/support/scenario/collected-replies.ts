@@ -9,6 +9,7 @@ const MESSAGE_ROOM = 70_000
 
 export class CollectedReplies implements Replies {
   readonly bytes = new Uint8Array(MESSAGE_ROOM)
+  readonly view = new DataView(this.bytes.buffer)
   readonly at = 64
   limit = 0
   /** By the client's source port, which is the exchange's number. */
