@@ -5,7 +5,7 @@
  * Losing an entry costs one packet, never a connection, so it is a fixed, two-way associative
  * table that forgets the sooner ending of two entries when a third wants their place. It must not
  * say "in force" for a grant that the kernel dropped: whoever revokes grants, changes the policy
- * or finds the kernel's sets gone has it cleared (the worker does so on a new GRANTS_EPOCH).
+ * or finds the kernel's sets gone has it cleared (Pipeline.forgetGrants).
  *
  * LAYOUT of an entry, 32-bit words
  *     0..3  client address    an IPv4 address takes word 0, words 1 to 3 are 0

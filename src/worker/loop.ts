@@ -124,7 +124,7 @@ export class Loop {
   /** Of `records`, when main was last thought of. */
   #position = 0
 
-  /** @param sockets  the array that `addSockets` fills and SocketReplies sends by */
+  /** @param sockets  the array that `useSockets` fills and SocketReplies sends by */
   constructor(parts: LoopParts, sockets: ListenSocket[]) {
     this.#parts = parts
     this.#sockets = sockets
