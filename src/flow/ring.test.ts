@@ -8,12 +8,18 @@ import { bodyBytesMax, RingReader, RingWriter, ringBytes } from './ring.ts'
 const HEAD = 0
 const TAIL = 1
 
-function ring(capacityWords: number): {
+/** @param start  how many words were written and read before, in 32 bits */
+function ring(
+  capacityWords: number,
+  start = 0,
+): {
   words: Int32Array
   writer: RingWriter
   reader: RingReader
 } {
   const words = new Int32Array(new SharedArrayBuffer(ringBytes(capacityWords)))
+  words[HEAD] = start
+  words[TAIL] = start
   return { words, writer: new RingWriter(words), reader: new RingReader(words) }
 }
 
@@ -22,7 +28,7 @@ function write(writer: RingWriter, kind: number, body: Uint8Array): boolean {
   if (at < 0) return false
   writer.bytes.set(body, at)
   writer.commit()
-  return true
+  return writer.publish()
 }
 
 function read(reader: RingReader): { kind: number; body: number[] } | null {
@@ -46,6 +52,21 @@ test('a record that was reserved and not committed is not seen', () => {
   const { writer, reader } = ring(16)
   writer.reserve(1, 4)
   assert.equal(reader.next(), false)
+})
+
+test('records are seen when they are published, and not before', () => {
+  const { writer, reader } = ring(16)
+  for (const body of [1, 2]) {
+    writer.bytes[writer.reserve(1, 1)] = body
+    writer.commit()
+  }
+  assert.equal(reader.next(), false)
+  assert.equal(writer.publish(), true)
+  assert.deepEqual(
+    [read(reader), read(reader), read(reader)],
+    [{ kind: 1, body: [1] }, { kind: 1, body: [2] }, null],
+  )
+  assert.equal(writer.publish(), false, 'there is nothing new')
 })
 
 test('a full ring drops the newest record and counts it', () => {
@@ -78,9 +99,7 @@ test('a body never wraps: it is written in one piece from the start of the ring'
 })
 
 test('counting goes on where 32 bits end', () => {
-  const { words, writer, reader } = ring(16)
-  words[HEAD] = -8
-  words[TAIL] = -8
+  const { writer, reader } = ring(16, -8)
   for (let round = 0; round < 20; round++) {
     const body = new Uint8Array(13).fill(round)
     assert.equal(write(writer, 1, body), true)
@@ -91,9 +110,7 @@ test('counting goes on where 32 bits end', () => {
 
 test('the longest body fits an empty ring wherever its last record ended', () => {
   for (let before = 0; before < 16; before++) {
-    const { words, writer, reader } = ring(16)
-    words[HEAD] = before
-    words[TAIL] = before
+    const { writer, reader } = ring(16, before)
     const body = new Uint8Array(bodyBytesMax(16)).fill(before)
     assert.equal(write(writer, 1, body), true, `after ${before} words`)
     assert.deepEqual(read(reader)?.body, [...body])
@@ -104,9 +121,7 @@ test('whatever is written and read in turn, nothing but what was dropped is miss
   const step = fc.oneof(fc.nat(40), fc.constant(-1))
   fc.assert(
     fc.property(fc.integer(), fc.array(step, { maxLength: 200 }), (start, steps) => {
-      const { words, writer, reader } = ring(32)
-      words[HEAD] = start
-      words[TAIL] = start
+      const { writer, reader } = ring(32, start)
       const waiting: number[][] = []
       let dropped = 0
       for (const [index, bytes] of steps.entries()) {
@@ -140,12 +155,15 @@ test('between two threads no record is torn, doubled, out of order or lost uncou
       for (let sequence = 0; sequence < ${RECORDS}; sequence++) {
         const bodyBytes = 4 + (sequence * 7) % 61
         const at = writer.reserve(1 + sequence % 127, bodyBytes)
+        if (at < 0) writer.publish()
         if (at < 0) Atomics.wait(clock, 0, 0, 1)
         if (at < 0) continue
         writer.bytes.fill(sequence & 255, at, at + bodyBytes)
         view.setUint32(at, sequence, true)
         writer.commit()
+        if (sequence % 3 === 0) writer.publish()
       }
+      writer.publish()
     })`
   const module = new URL('./ring.ts', import.meta.url).href
   const worker = new Worker(source, { eval: true, workerData: { words, module } })
@@ -189,6 +207,7 @@ allocatesNothing('writing and reading a record allocates nothing', () => {
     const at = writer.reserve(1, 64)
     writer.bytes[at] = call
     writer.commit()
+    writer.publish()
     reader.next()
     const first = reader.bytes[reader.bodyAt]
     reader.release()
@@ -222,9 +241,10 @@ test('a run is all that lies one behind the other of one kind, and the rest come
       assert.notEqual(at, -1)
       writer.words[at >> 2] = sent++
       writer.commit()
-      if (sent % 5 === 0) read()
+      if (sent % 5 === 0 && writer.publish()) read()
     }
   }
+  writer.publish()
   read()
   assert.deepEqual(
     seen,

@@ -19,7 +19,8 @@
  * written in place. HEAD and TAIL count up for ever and wrap at 2³², so the capacity is a power of
  * two and `(head - tail) >>> 0` is the number waiting even across the wrap. Bodies are plain
  * stores; the Atomics.store to HEAD publishes them, and the reader's Atomics.load of HEAD is what
- * makes them visible.
+ * makes them visible. Both are fences, which cost as much as writing a short record: the writer
+ * publishes once for all that it has written, and looks at TAIL only when the ring seems full.
  */
 import { assert } from '../assert.ts'
 
@@ -68,8 +69,21 @@ abstract class RingEnd {
 }
 
 export class RingWriter extends RingEnd {
+  /** Of the stream: behind the last record that is whole, published or not. */
+  #head = 0
+  /** HEAD: what the reader may see. */
+  #published = 0
+  /** TAIL as it was when last looked at; the reader may have gone on since. */
+  #tail = 0
   #next = 0
-  #header = 0
+
+  /** @param words  as of RingEnd; a writer goes on where one before it has stopped */
+  constructor(words: Int32Array) {
+    super(words)
+    this.#head = words[HEAD]! // only the writer stores HEAD, so a plain read is current
+    this.#published = this.#head
+    this.#tail = Atomics.load(words, TAIL)
+  }
 
   /**
    * Room for a record's body: its byte offset in `bytes`, or -1 when the ring is full (the record
@@ -80,31 +94,38 @@ export class RingWriter extends RingEnd {
   reserve(kind: number, bodyBytes: number): number {
     const words = this.words
     const needed = 1 + ((bodyBytes + 3) >>> 2)
-    const head = words[HEAD]! // only the writer stores HEAD, so its own plain read is current
-    const free = this.capacity - ((head - Atomics.load(words, TAIL)) >>> 0)
+    const head = this.#head
     const at = head & (this.capacity - 1)
     const tillEnd = this.capacity - at
     const skipped = needed > tillEnd ? tillEnd : 0
-    if (needed + skipped > free) {
+    if (!this.#hasRoom(needed + skipped)) {
       Atomics.add(words, DROPPED, 1)
       return -1
     }
     if (skipped > 0) words[HEADER_WORDS + at] = (PADDING << 24) | ((skipped - 1) * 4)
-    const start = skipped > 0 ? 0 : at
+    const header = HEADER_WORDS + (skipped > 0 ? 0 : at)
     this.#next = (head + skipped + needed) | 0
-    this.#header = HEADER_WORDS + start
-    words[this.#header] = (kind << 24) | bodyBytes
-    return (HEADER_WORDS + start + 1) * 4
+    words[header] = (kind << 24) | bodyBytes
+    return (header + 1) * 4
   }
 
-  /** Publishes the record reserved last. */
+  /** The record reserved last is whole. */
   commit(): void {
-    Atomics.store(this.words, HEAD, this.#next)
+    this.#head = this.#next
   }
 
-  /** Another number after each record. */
-  get position(): number {
-    return this.words[HEAD]!
+  /** Lets the reader see every whole record; false when it has seen them all. */
+  publish(): boolean {
+    if (this.#head === this.#published) return false
+    this.#published = this.#head
+    Atomics.store(this.words, HEAD, this.#head)
+    return true
+  }
+
+  #hasRoom(needed: number): boolean {
+    if (needed <= this.capacity - ((this.#head - this.#tail) >>> 0)) return true
+    this.#tail = Atomics.load(this.words, TAIL)
+    return needed <= this.capacity - ((this.#head - this.#tail) >>> 0)
   }
 }
 

@@ -45,6 +45,7 @@ class Process implements Transport {
   readonly #pipeline: Pipeline
   readonly #learned: LearnedCodec
   readonly #records: RingReader
+  readonly #writer: RingWriter
   readonly #seed: number
 
   constructor(clock: VirtualClock, prefetch: boolean, seed: number) {
@@ -56,6 +57,7 @@ class Process implements Transport {
     const view = new DataView(bytes.buffer)
     this.#learned = new LearnedCodec(cache, 0)
     this.#records = new RingReader(ring)
+    this.#writer = new RingWriter(ring)
     this.#pipeline = new Pipeline(
       {
         cache,
@@ -64,7 +66,7 @@ class Process implements Transport {
         transport: this,
         grantWriter: null,
         grants: new GrantTable(16),
-        records: new RingWriter(ring),
+        records: this.#writer,
         counters: new Counters(new Int32Array(COUNTER_COUNT)),
       },
       noPolicy(),
@@ -128,6 +130,7 @@ class Process implements Transport {
   }
 
   #drain(): void {
+    this.#writer.publish()
     while (this.#records.next()) {
       const { kind, bytes, bodyAt, bodyBytes } = this.#records
       if (kind === RECORD_LEARNED) this.tell(bytes.slice(bodyAt, bodyAt + bodyBytes))

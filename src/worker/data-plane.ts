@@ -197,6 +197,7 @@ export class DataPlane {
     if (at < 0) return false
     this.#writer.bytes.set(bytes, at)
     this.#writer.commit()
+    this.#writer.publish()
     this.#wake.signal()
     return true
   }

@@ -121,8 +121,6 @@ export class Loop {
   #readMs = 0
   /** When something last happened: a sleep until then is short. */
   #workedMs = 0
-  /** Of `records`, when main was last thought of. */
-  #position = 0
 
   /** @param sockets  the array that `useSockets` fills and SocketReplies sends by */
   constructor(parts: LoopParts, sockets: ListenSocket[]) {
@@ -203,9 +201,7 @@ export class Loop {
   /** If it sleeps and there is something for it; at once, if the peer shall have it. */
   #wakeMain(): void {
     const { control, pipeline, records, wakeMain } = this.#parts
-    const isNew = records.position !== this.#position
-    this.#position = records.position
-    const isAsleep = isNew && Atomics.exchange(control, MAIN_ASLEEP, 0) === 1
+    const isAsleep = records.publish() && Atomics.exchange(control, MAIN_ASLEEP, 0) === 1
     if (pipeline.takeTold() || isAsleep) wakeMain.signal()
   }
 

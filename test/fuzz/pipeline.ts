@@ -105,12 +105,14 @@ class PipelineWorld implements Replies {
   readonly #pipeline: Pipeline
   readonly #flights: Flight[] = []
   readonly #records: RingReader
+  readonly #writer: RingWriter
   /** What each client asked last. */
   readonly #queries = new Map<number, Uint8Array>()
 
   constructor() {
     const ring = new Int32Array(ringBytes(1 << 12) / 4)
     this.#records = new RingReader(ring)
+    this.#writer = new RingWriter(ring)
     const cache = new AnswerCache({ bytes: 1 << 20 })
     this.#pipeline = new Pipeline(
       {
@@ -120,7 +122,7 @@ class PipelineWorld implements Replies {
         transport: this.#transport(),
         grantWriter: EVERY_GRANT,
         grants: new GrantTable(64),
-        records: new RingWriter(ring),
+        records: this.#writer,
         counters: new Counters(new Int32Array(COUNTER_COUNT)),
       },
       POLICY,
@@ -179,6 +181,7 @@ class PipelineWorld implements Replies {
         this.#pipeline.failed(flight, FLIGHT_UNREACHABLE, 1010)
       } else this.#pipeline.arrived(flight, bytes, 0, answer, 1010)
     }
+    this.#writer.publish()
     while (this.#records.next()) this.#records.release()
   }
 

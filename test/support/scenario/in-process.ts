@@ -112,6 +112,7 @@ export class InProcessWorld implements World {
   readonly #forwarder: Forwarder
   readonly #pipeline: Pipeline
   readonly #flows: RingReader
+  readonly #records: RingWriter
   readonly #flowsByPort = new Map<number, QuestionFlow>()
   readonly #history = new FlowHistory()
   readonly #directory = new NodeDirectory(this.#history)
@@ -139,6 +140,7 @@ export class InProcessWorld implements World {
     this.#forwarder = this.#makeForwarder()
     const ring = new Int32Array(ringBytes(RING_WORDS) / 4)
     this.#flows = new RingReader(ring)
+    this.#records = new RingWriter(ring)
     const cache = new AnswerCache({
       bytes: CACHE_BYTES,
       serveStaleMs: this.#seconds('cache.serveStale') * 1000,
@@ -152,7 +154,7 @@ export class InProcessWorld implements World {
         transport: this.#forwarder,
         grantWriter: this.#writer,
         grants: new GrantTable(1024),
-        records: new RingWriter(ring),
+        records: this.#records,
         counters: new Counters(this.#counterWords),
       },
       this.#policy,
@@ -354,6 +356,7 @@ export class InProcessWorld implements World {
   }
 
   #readFlows(): void {
+    this.#records.publish()
     while (this.#flows.next()) {
       const { kind, bytes, bodyAt, bodyBytes } = this.#flows
       if (kind === RECORD_FLOW) {
