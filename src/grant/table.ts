@@ -8,9 +8,11 @@
  * or finds the kernel's sets gone has it cleared (Pipeline.forgetGrants).
  *
  * LAYOUT of an entry, 32-bit words
- *     0..3  client address    an IPv4 address takes word 0, words 1 to 3 are 0
- *     4..7  address
- *     8     family << 16 | port set
+ *     0     family << 16 | port set
+ *     1     client's IPv4 address, or the first word of its IPv6 address
+ *     2     the same of the address that is open
+ *     3..5  the rest of the client's IPv6 address; of no meaning in an IPv4 entry
+ *     6..8  the rest of the open one
  * and beside it, in #ends, when it ends: ms on the worker's clock, 0 for an empty entry; negative
  * when we know only that it was given until then. (Not a tenth word: 2³¹ ms are 24 days, and a
  * process should outlive them.)
@@ -18,14 +20,20 @@
 import { assert } from '../assert.ts'
 
 const WORDS = 9
-const KEY = 8
+const KEY = 0
+const CLIENT = 1
+const ADDRESS = 2
+const REST = 3
+/** Words of an IPv6 address behind its first. */
+const REST_WORDS = 3
 const WAYS = 2
 
 export class GrantTable {
   readonly #words: Int32Array
   readonly #ends: Float64Array
   readonly #sets: number
-  readonly #key = new Int32Array(9)
+  /** What is being looked for, as an entry has it. */
+  readonly #key = new Int32Array(WORDS)
 
   /** @param entries  a power of two; 32,768 cover 1,000 clients with 32 open addresses each */
   constructor(entries: number) {
@@ -47,7 +55,7 @@ export class GrantTable {
   ): boolean {
     const first = this.#place(family, client, clientAt, address, addressAt, portSet)
     for (let entry = first; entry < first + WAYS; entry++) {
-      if (this.#ends[entry]! >= untilMs && this.#isKey(entry)) return true
+      if (this.#ends[entry]! >= untilMs && this.#isKey(entry, family)) return true
     }
     return false
   }
@@ -67,7 +75,7 @@ export class GrantTable {
   ): boolean {
     const first = this.#place(family, client, clientAt, address, addressAt, portSet)
     for (let entry = first; entry < first + WAYS; entry++) {
-      if (Math.abs(this.#ends[entry]!) >= sinceMs && this.#isKey(entry)) return true
+      if (Math.abs(this.#ends[entry]!) >= sinceMs && this.#isKey(entry, family)) return true
     }
     return false
   }
@@ -85,10 +93,10 @@ export class GrantTable {
     const first = this.#place(family, client, clientAt, address, addressAt, portSet)
     const ends = this.#ends
     let entry = first
-    if (!this.#isKey(first)) {
-      if (this.#isKey(first + 1) || ends[first + 1]! < ends[first]!) entry = first + 1
+    if (!this.#isKey(first, family)) {
+      if (this.#isKey(first + 1, family) || ends[first + 1]! < ends[first]!) entry = first + 1
     }
-    if (this.#isKey(entry) && ends[entry]! >= endMs) return
+    if (this.#isKey(entry, family) && ends[entry]! >= endMs) return
     const at = entry * WORDS
     for (let word = 0; word < WORDS; word++) this.#words[at + word] = this.#key[word]!
     ends[entry] = endMs
@@ -110,28 +118,40 @@ export class GrantTable {
     portSet: number,
   ): number {
     const key = this.#key
-    const words = family === 4 ? 1 : 4
-    let hash = portSet
-    for (let word = 0; word < 4; word++) {
-      const isUsed = word < words
-      key[word] = isUsed ? readWord(client, clientAt + word * 4) : 0
-      key[4 + word] = isUsed ? readWord(address, addressAt + word * 4) : 0
-      hash = Math.imul(hash ^ key[word]!, 0x9e3779b1)
-      hash = Math.imul((hash >>> 15) ^ hash ^ key[4 + word]!, 0x85ebca6b)
-    }
+    const clientWord = readWord(client, clientAt)
+    const addressWord = readWord(address, addressAt)
     key[KEY] = (family << 16) | portSet
+    key[CLIENT] = clientWord
+    key[ADDRESS] = addressWord
+    let hash = mix(portSet, clientWord, addressWord)
+    for (let word = 0; family === 6 && word < REST_WORDS; word++) {
+      const clientRest = readWord(client, clientAt + 4 + word * 4)
+      const addressRest = readWord(address, addressAt + 4 + word * 4)
+      key[REST + word] = clientRest
+      key[REST + REST_WORDS + word] = addressRest
+      hash = mix(hash, clientRest, addressRest)
+    }
     hash ^= hash >>> 16
     return (hash & (this.#sets - 1)) * WAYS
   }
 
-  #isKey(entry: number): boolean {
+  #isKey(entry: number, family: number): boolean {
     const words = this.#words
+    const key = this.#key
     const at = entry * WORDS
-    for (let word = 0; word < WORDS; word++) {
-      if (words[at + word] !== this.#key[word]) return false
+    if (words[at + CLIENT] !== key[CLIENT] || words[at + ADDRESS] !== key[ADDRESS]) return false
+    if (words[at + KEY] !== key[KEY]) return false
+    if (family === 4) return true
+    for (let word = REST; word < WORDS; word++) {
+      if (words[at + word] !== key[word]) return false
     }
     return true
   }
+}
+
+function mix(hash: number, client: number, address: number): number {
+  const mixed = Math.imul(hash ^ client, 0x9e3779b1)
+  return Math.imul((mixed >>> 15) ^ mixed ^ address, 0x85ebca6b)
 }
 
 function readWord(bytes: Uint8Array, at: number): number {
