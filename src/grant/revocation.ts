@@ -15,6 +15,7 @@
  *   no allowed name is known is taken back. Its next lookup gives it again, if it is still allowed.
  */
 import { wireName } from '../policy/pattern.ts'
+import { scanName } from '../policy/scanned-name.ts'
 import type { Snapshot } from '../policy/snapshot.ts'
 import type { PolicyTable } from '../policy/table.ts'
 
@@ -55,7 +56,7 @@ export function judgeRevocation(
     return !namesOf(grant.client, grant.address).some((name) => {
       const wire = wireName(name)
       if (wire === null) return false
-      const count = table.matchGrants(holder.index, wire, 0, wire.length, opened)
+      const count = table.matchGrants(holder.index, scanName(wire), opened)
       return opened.subarray(0, count).includes(number)
     })
   }

@@ -72,13 +72,7 @@ function setsToOpen(context: Context): number {
   const { arrival, meta, policy } = context
   if (context.parts.grantWriter === null || !arrival.isGoverned) return 0
   if (meta.addressCount === 0 && meta.isWhole) return 0
-  return policy.matchGrants(
-    policy.subjectOf(arrival.client),
-    arrival.name,
-    0,
-    arrival.query.nameBytes,
-    portSets,
-  )
+  return policy.matchGrants(policy.subjectOf(arrival.client), arrival.scanned, portSets)
 }
 
 /**

@@ -7,6 +7,7 @@
  * receive, or until the slot is freed.
  */
 import { Question } from '../cache/question.ts'
+import { ScannedName } from '../policy/scanned-name.ts'
 import { parseQuery, Query } from '../wire/query.ts'
 import { keyFlagsOf } from './key.ts'
 
@@ -33,6 +34,8 @@ export class Arrival {
   readonly query: Query
   /** The question's name, wire form, lower case, query.nameBytes long. */
   readonly name = new Uint8Array(256)
+  /** The same for policy: what `decide` has read of it, if the client is governed. */
+  readonly scanned = new ScannedName()
   /** The same as a key; its group is for the stages to find out (route.ts). */
   readonly question = new Question()
 

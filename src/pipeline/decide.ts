@@ -34,11 +34,10 @@ export function decide(context: Context): boolean {
   const policy = context.policy
   arrival.isAudited = false
   if (arrival.client < 0 && !arrival.isIntercepted) return true
+  if (arrival.isGoverned) arrival.scanned.scan(arrival.name, 0, arrival.query.nameBytes)
   const verdict = policy.decideQuestion(
     arrival.client,
-    arrival.name,
-    0,
-    arrival.query.nameBytes,
+    arrival.scanned,
     arrival.family,
     arrival.addresses,
     arrival.destinationAt,

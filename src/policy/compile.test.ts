@@ -7,6 +7,7 @@ import { compileSnapshot } from './compile.ts'
 import { wireName } from './pattern.ts'
 import type { PolicyDocument } from './rule.ts'
 import type { PortSet, Snapshot, Subject } from './snapshot.ts'
+import { scanName } from './scanned-name.ts'
 import { readClients } from './sources/clients.ts'
 import { readPolicies } from './sources/policies.ts'
 import { NO_STAND_INS } from './stand-ins.ts'
@@ -118,9 +119,7 @@ function ask(snapshot: Snapshot, name: string, server: string, port = 53, protoc
   const bytes = parseAddress(server)!
   return table.decideQuestion(
     client,
-    wire,
-    0,
-    wire.length,
+    scanName(wire),
     bytes.length === 4 ? 4 : 6,
     bytes,
     0,

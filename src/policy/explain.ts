@@ -9,7 +9,7 @@ import { canonicalAddress, parseAddress } from '../identity/address.ts'
 import { isCovered, type Prefix, parsePrefix } from '../identity/prefix.ts'
 import { compilePattern, matchesPattern, type PatternUse, wireName } from './pattern.ts'
 import { formatPorts, hasPort } from './port-set.ts'
-import { ScannedName } from './scanned-name.ts'
+import { type ScannedName, scanName } from './scanned-name.ts'
 import type {
   ClientEntry,
   NamePattern,
@@ -269,10 +269,7 @@ function isMatch(pattern: NamePattern, use: PatternUse, name: ScannedName): bool
 }
 
 function scanText(name: string): ScannedName {
-  const scanned = new ScannedName()
-  const bytes = wireName(name) ?? new Uint8Array(1)
-  scanned.scan(bytes, 0, bytes.length)
-  return scanned
+  return scanName(wireName(name) ?? new Uint8Array(1))
 }
 
 function holdsPort(ports: readonly PortRange[], port: number): boolean {

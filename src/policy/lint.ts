@@ -13,7 +13,7 @@ import {
   type PolicyDocument,
   type PortGroup,
 } from './rule.ts'
-import { ScannedName } from './scanned-name.ts'
+import { scanName } from './scanned-name.ts'
 import type { PolicyFault } from './snapshot.ts'
 import { DNS_PORT } from './stand-ins.ts'
 
@@ -117,8 +117,7 @@ function askableLists(rule: EgressRule): (readonly PlacedPattern[] | null)[] {
 }
 
 function isAskable(name: Uint8Array, patterns: readonly PlacedPattern[]): boolean {
-  const scanned = new ScannedName()
-  scanned.scan(name, 0, name.length)
+  const scanned = scanName(name)
   return patterns.some(({ pattern }) =>
     matchesPattern(compilePattern(pattern), 'question', scanned),
   )

@@ -3,8 +3,8 @@
  *
  * Patterns are about labels and about the ends of names (`*.example.com`), so what a table needs is
  * where each label begins and a hash of the name from there to its end: a suffix is then one
- * look-up. One object is made at start and used again for each question (policy/table.ts); nothing
- * here allocates.
+ * look-up. Whoever handles questions makes one object at start and scans each question's name once,
+ * for all that is asked of the table about it; nothing here allocates.
  *
  *     07 e x a m p l e 03 c o m 00        labelAt[0] = 0, labelAt[1] = 8
  *     └─ suffixHash[0] ──────────┘
@@ -30,6 +30,8 @@ export class ScannedName {
   at = 0
   /** Bytes in wire form, with the final 0. */
   length = 0
+  /** What the last scan returned; otherwise nothing here means anything. */
+  isWhole = false
   labelCount = 0
   /** How many labels from the left consist of WILDCARD_BYTES only. */
   cleanCount = 0
@@ -47,6 +49,7 @@ export class ScannedName {
    * @param length  1 to 255, with the final 0
    */
   scan(bytes: Uint8Array, at: number, length: number): boolean {
+    this.isWhole = false
     if (length < 1 || length > 255 || at + length > bytes.length) return false
     let next = 0
     let count = 0
@@ -62,6 +65,7 @@ export class ScannedName {
     this.at = at
     this.length = length
     this.labelCount = count
+    this.isWhole = true
     this.#hash()
     return true
   }
@@ -92,10 +96,17 @@ export class ScannedName {
   }
 }
 
+/** A name in wire form, scanned; for who has time to make an object. */
+export function scanName(name: Uint8Array): ScannedName {
+  const scanned = new ScannedName()
+  scanned.scan(name, 0, name.length)
+  return scanned
+}
+
 /** The same hash over a whole name in wire form: for whoever builds tables of names. */
 export function hashWireName(name: Uint8Array): number {
-  const scanned = new ScannedName()
-  return scanned.scan(name, 0, name.length) ? scanned.suffixHash[0]! : 0
+  const scanned = scanName(name)
+  return scanned.isWhole ? scanned.suffixHash[0]! : 0
 }
 
 /** FNV-1a. Only its spread matters: tables compare the bytes too. */

@@ -14,6 +14,7 @@ import type {
   Snapshot,
   Subject,
 } from './snapshot.ts'
+import { ScannedName, scanName } from './scanned-name.ts'
 import { NO_STAND_INS, type StandIns } from './stand-ins.ts'
 import { NONE, PolicyTable } from './table.ts'
 import { encodeTable } from './table-encode.ts'
@@ -108,13 +109,15 @@ function ask(
   assert.ok(wire !== null && bytes !== null)
   const packet = Uint8Array.from([1, 2, 3, ...wire, 4])
   const family = bytes.length === 4 ? 4 : 6
-  return table.decideQuestion(client, packet, 3, wire.length, family, bytes, 0, port, protocol)
+  const scanned = new ScannedName()
+  scanned.scan(packet, 3, wire.length)
+  return table.decideQuestion(client, scanned, family, bytes, 0, port, protocol)
 }
 
 function grants(table: PolicyTable, name: string, subject = 0): number[] {
   const wire = wireName(name)!
   const out = new Int32Array(table.portSetsMax)
-  const count = table.matchGrants(subject, wire, 0, wire.length, out)
+  const count = table.matchGrants(subject, scanName(wire), out)
   return [...out.subarray(0, count)].toSorted((a, b) => a - b)
 }
 
@@ -270,7 +273,7 @@ test('bytes that are no whole name are denied', () => {
   const table = tableOf([{ policy: 'p', servers: ['0.0.0.0/0'], ports: [DNS], names: null }])
   const server = parseAddress('10.96.0.10')!
   assert.equal(
-    table.decideQuestion(0, Uint8Array.from([3, 97, 0]), 0, 3, 4, server, 0, 53, UDP),
+    table.decideQuestion(0, scanName(Uint8Array.from([3, 97, 0])), 4, server, 0, 53, UDP),
     QUESTION_DENIED_NAME,
   )
 })
@@ -330,9 +333,9 @@ test('a label with a dot or an odd byte in it is no two labels, and only the sta
       'latin1',
     )
     const out = new Int32Array(table.portSetsMax)
-    assert.equal(table.matchGrants(0, wire, 0, wire.length, out), 0, label)
+    assert.equal(table.matchGrants(0, scanName(wire), out), 0, label)
     const verdictAt = (server: string) =>
-      table.decideQuestion(0, wire, 0, wire.length, 4, parseAddress(server)!, 0, 53, UDP)
+      table.decideQuestion(0, scanName(wire), 4, parseAddress(server)!, 0, 53, UDP)
     assert.equal(verdictAt('10.96.0.10'), QUESTION_DENIED_NAME, label)
     assert.equal(verdictAt('192.0.2.53'), QUESTION_ALLOWED, label)
   }
@@ -524,13 +527,16 @@ function busyTable(): PolicyTable {
 
 allocatesNothing('deciding a question allocates nothing', () => {
   const table = busyTable()
-  const name = wireName('www.example.com')!
+  const bytes = wireName('www.example.com')!
+  const name = scanName(bytes)
   const ipv4 = parseAddress('200.96.0.10')!
   const ipv6 = parseAddress('2001:db8::a')!
-  return (call) =>
-    (call & 1) === 0
-      ? table.decideQuestion(call % 200, name, 0, name.length, 4, ipv4, 0, 53, UDP)
-      : table.decideQuestion(call % 200, name, 0, name.length, 6, ipv6, 0, 53, TCP)
+  return (call) => {
+    name.scan(bytes, 0, bytes.length)
+    return (call & 1) === 0
+      ? table.decideQuestion(call % 200, name, 4, ipv4, 0, 53, UDP)
+      : table.decideQuestion(call % 200, name, 6, ipv6, 0, 53, TCP)
+  }
 })
 
 allocatesNothing('finding a client and its addresses allocates nothing', () => {
@@ -547,7 +553,7 @@ allocatesNothing('finding a client and its addresses allocates nothing', () => {
 
 allocatesNothing('finding what a name opens allocates nothing', () => {
   const table = busyTable()
-  const name = wireName('www.example.com')!
+  const name = scanName(wireName('www.example.com')!)
   const out = new Int32Array(table.portSetsMax)
-  return (call) => table.matchGrants(call & 1, name, 0, name.length, out)
+  return (call) => table.matchGrants(call & 1, name, out)
 })

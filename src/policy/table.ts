@@ -9,7 +9,7 @@
  */
 import { assert } from '../assert.ts'
 import { isSuffixAt, matchesGlob } from './pattern.ts'
-import { ScannedName } from './scanned-name.ts'
+import type { ScannedName } from './scanned-name.ts'
 import {
   CLIENT_INTERFACE,
   CLIENT_IPV4_AT,
@@ -93,7 +93,6 @@ export class PolicyTable {
   bytes: Uint8Array = new Uint8Array()
   #words: Int32Array = new Int32Array()
   #bytesAt = 0
-  readonly #name = new ScannedName()
   /** The server of the question being decided, as words that sort as addresses do. */
   readonly #server = new Int32Array(4)
 
@@ -178,15 +177,13 @@ export class PolicyTable {
   /**
    * Whether this client may ask this name of this server: QUESTION_* of policy/verdict.ts.
    * @param client  NONE for an address that is no client's
-   * @param name  wire form, lower case, `length` bytes with the final 0
+   * @param name  lower case; one that is not whole is denied to whoever has a policy
    * @param server  the address the client sent its question to: 4 or 16 bytes at `serverAt`
    * @param protocol  IP protocol number
    */
   decideQuestion(
     client: number,
-    name: Uint8Array,
-    at: number,
-    length: number,
+    name: ScannedName,
     family: number,
     server: Uint8Array,
     serverAt: number,
@@ -200,9 +197,9 @@ export class PolicyTable {
     const subject = this.#client(client, CLIENT_SUBJECT)
     if (subject === NONE) return QUESTION_UNGOVERNED
     const subjectAt = this.#subjectAt(subject)
-    if (!this.#name.scan(name, at, length)) return QUESTION_DENIED_NAME
+    if (!name.isWhole) return QUESTION_DENIED_NAME
     this.#loadServer(family, server, serverAt)
-    const verdict = this.#decideGroups(subjectAt, family, port, protocol)
+    const verdict = this.#decideGroups(subjectAt, name, family, port, protocol)
     if (verdict === QUESTION_ALLOWED) return verdict
     const flags = this.#words[subjectAt + SUBJECT_FLAGS]!
     return (flags & SUBJECT_FLAG_FAULTY) !== 0 ? QUESTION_DENIED_FAULTY : verdict
@@ -210,36 +207,29 @@ export class PolicyTable {
 
   /**
    * The port sets that an answer to this name opens for clients of this subject.
-   * @param name  wire form, lower case, `length` bytes with the final 0
+   * @param name  lower case; one that is not whole opens nothing
    * @param out  gets their numbers, each once; room for `portSetsMax`
    * @returns how many
    */
-  matchGrants(
-    subject: number,
-    name: Uint8Array,
-    at: number,
-    length: number,
-    out: Int32Array,
-  ): number {
+  matchGrants(subject: number, name: ScannedName, out: Int32Array): number {
     const words = this.#words
     const matcher = subject < 0 ? 0 : words[this.#subjectAt(subject) + SUBJECT_NAMES]!
-    if (matcher === 0 || !this.#name.scan(name, at, length)) return 0
+    if (matcher === 0 || !name.isWhole) return 0
     assert(out.length >= words[HEADER_PORT_SETS_MAX]!, 'there is room for each port set')
-    const scanned = this.#name
     let count = 0
     const all = words[matcher + MATCHER_ALL]!
-    if (all !== 0 && scanned.isClean()) count = this.#take(all, out, count)
-    count = this.#take(this.#findSuffix(matcher + MATCHER_EXACT, 0), out, count)
-    if (scanned.cleanCount > 0) {
-      count = this.#take(this.#findSuffix(matcher + MATCHER_ONE_LABEL, 1), out, count)
+    if (all !== 0 && name.isClean()) count = this.#take(all, out, count)
+    count = this.#take(this.#findSuffix(matcher + MATCHER_EXACT, name, 0), out, count)
+    if (name.cleanCount > 0) {
+      count = this.#take(this.#findSuffix(matcher + MATCHER_ONE_LABEL, name, 1), out, count)
     }
-    for (let label = 1; label <= scanned.cleanCount; label++) {
-      count = this.#take(this.#findSuffix(matcher + MATCHER_LABELS, label), out, count)
+    for (let label = 1; label <= this.#deepest(matcher, name); label++) {
+      count = this.#take(this.#findSuffix(matcher + MATCHER_LABELS, name, label), out, count)
     }
     const globCount = words[matcher + MATCHER_GLOB_COUNT]!
     for (let index = 0; index < globCount; index++) {
       const glob = words[matcher + MATCHER_GLOBS]! + index * GLOB_WORDS
-      if (this.#matchesGlob(glob)) count = this.#take(words[glob + GLOB_VALUES]!, out, count)
+      if (this.#matchesGlob(glob, name)) count = this.#take(words[glob + GLOB_VALUES]!, out, count)
     }
     return count
   }
@@ -261,7 +251,13 @@ export class PolicyTable {
   }
 
   /** Groups that deny stand first, so the first that decides is right. */
-  #decideGroups(subjectAt: number, family: number, port: number, protocol: number): number {
+  #decideGroups(
+    subjectAt: number,
+    name: ScannedName,
+    family: number,
+    port: number,
+    protocol: number,
+  ): number {
     const words = this.#words
     const count = words[subjectAt + SUBJECT_GROUP_COUNT]!
     let group = words[subjectAt + SUBJECT_GROUPS]!
@@ -270,7 +266,7 @@ export class PolicyTable {
       if (!this.#isPortIn(group, port, protocol) || !this.#isServerIn(group, family)) continue
       if (words[group + GROUP_VERDICT] === GROUP_DENY) return QUESTION_DENIED_SERVER
       const matcher = words[group + GROUP_NAMES]!
-      if (matcher === 0 || this.#matchesQuestion(matcher)) return QUESTION_ALLOWED
+      if (matcher === 0 || this.#matchesQuestion(matcher, name)) return QUESTION_ALLOWED
       verdict = QUESTION_DENIED_NAME
     }
     return verdict
@@ -317,36 +313,40 @@ export class PolicyTable {
     return 0
   }
 
-  #matchesQuestion(matcher: number): boolean {
+  #matchesQuestion(matcher: number, name: ScannedName): boolean {
     const words = this.#words
     if (words[matcher + MATCHER_ALL] !== 0) return true
-    if (this.#findSuffix(matcher + MATCHER_EXACT, 0) !== 0) return true
-    const cleanCount = this.#name.cleanCount
-    if (cleanCount > 0 && this.#findSuffix(matcher + MATCHER_ONE_LABEL, 1) !== 0) return true
-    for (let label = 1; label <= cleanCount; label++) {
-      if (this.#findSuffix(matcher + MATCHER_LABELS, label) !== 0) return true
+    if (this.#findSuffix(matcher + MATCHER_EXACT, name, 0) !== 0) return true
+    const isBelow = name.cleanCount > 0
+    if (isBelow && this.#findSuffix(matcher + MATCHER_ONE_LABEL, name, 1) !== 0) return true
+    for (let label = 1; label <= this.#deepest(matcher, name); label++) {
+      if (this.#findSuffix(matcher + MATCHER_LABELS, name, label) !== 0) return true
     }
     const globCount = words[matcher + MATCHER_GLOB_COUNT]!
     for (let index = 0; index < globCount; index++) {
-      if (this.#matchesGlob(words[matcher + MATCHER_GLOBS]! + index * GLOB_WORDS)) return true
+      if (this.#matchesGlob(words[matcher + MATCHER_GLOBS]! + index * GLOB_WORDS, name)) return true
     }
     return false
   }
 
-  #matchesGlob(glob: number): boolean {
+  /** The last label that a pattern for names of any depth may begin behind; 0: there is none. */
+  #deepest(matcher: number, name: ScannedName): number {
+    return this.#words[matcher + MATCHER_LABELS] === 0 ? 0 : name.cleanCount
+  }
+
+  #matchesGlob(glob: number, name: ScannedName): boolean {
     const words = this.#words
     const at = this.#bytesAt + words[glob + GLOB_AT]!
-    return matchesGlob(this.bytes, at, words[glob + GLOB_IS_DEEP] !== 0, this.#name)
+    return matchesGlob(this.bytes, at, words[glob + GLOB_IS_DEEP] !== 0, name)
   }
 
   /** Word of the values of the name from label `label` on, in the hash table said at `at`; or 0. */
-  #findSuffix(at: number, label: number): number {
+  #findSuffix(at: number, name: ScannedName, label: number): number {
     const words = this.#words
     const slots = words[at]!
     if (slots === 0) return 0
     const mask = words[at + 1]!
-    const scanned = this.#name
-    const hash = scanned.suffixHash[label]!
+    const hash = name.suffixHash[label]!
     let slot = firstSlot(hash, mask)
     for (;;) {
       const slotAt = slots + slot * SLOT_WORDS
@@ -354,7 +354,7 @@ export class PolicyTable {
       if (length === 0) return 0
       if (words[slotAt + SLOT_HASH] === hash) {
         const nameAt = this.#bytesAt + words[slotAt + SLOT_NAME_AT]!
-        if (isSuffixAt(scanned, label, this.bytes, nameAt, length)) {
+        if (isSuffixAt(name, label, this.bytes, nameAt, length)) {
           return words[slotAt + SLOT_VALUES]!
         }
       }
