@@ -134,7 +134,7 @@ export function bucketCountOf(bytes: number): number {
 /** Blocks that an entry of these sizes takes: 3 words in the first, 15 in each further one. */
 export function blocksOf(name: number, ttls: number, addresses: number, message: number): number {
   const words = Math.ceil(name / 4) + Math.ceil(ttls / 2) + addresses + Math.ceil(message / 4)
-  return words <= 3 ? 1 : 1 + Math.ceil((words - 3) / 15)
+  return words <= 2 ? 1 : 1 + Math.ceil((words - 2) / 15)
 }
 
 export function metaOf(answer: TestAnswer): AnswerMeta {

@@ -116,8 +116,10 @@ test('names whose hashes are the same are told apart', () => {
 test('a newer answer takes the place of the older one, in the same entry', () => {
   const cache = new TestCache({ bytes: MiB })
   const entry = cache.insert(www, { message: messageOf(1, 900), nowMs: 0 })
+  const serial = cache.cache.serial(entry)
   const message = messageOf(2, 45)
   assert.equal(cache.insert(www, { message, kind: KIND_NXDOMAIN, nowMs: 500 }), entry)
+  assert.notEqual(cache.cache.serial(entry), serial, 'whoever knew the old one can tell')
   assert.deepEqual(cache.message(entry), message)
   assert.equal(cache.cache.kind(entry), KIND_NXDOMAIN)
   assert.equal(cache.cache.storedAtMs(entry), 500)

@@ -37,6 +37,7 @@ import {
   ENTRY_GROUP,
   ENTRY_QUESTION,
   ENTRY_RETRY,
+  ENTRY_SERIAL,
   ENTRY_SIZES,
   ENTRY_STATE,
   ENTRY_STORED,
@@ -127,6 +128,8 @@ export class AnswerCache extends EntryReader {
   #serveStaleMs: number
   #entryCount = 0
   #sweepBucket = 0
+  /** Of the answer inserted last. */
+  #serial = 0
   /** Doubles, because a number in a field becomes an object when it outgrows 31 bits. */
   readonly #counts = new Float64Array(5)
 
@@ -211,6 +214,7 @@ export class AnswerCache extends EntryReader {
     this.doubles[(entry << 3) + ENTRY_STORED] = nowMs
     this.words[head + ENTRY_TTL] = ttlSeconds
     this.words[head + ENTRY_RETRY] = 0
+    this.words[head + ENTRY_SERIAL] = this.#serial = (this.#serial + 1) | 0
     let to = head + ENTRY_CONTENT
     to = this.blocks.writeBytes(to, question.name, question.nameAt, nameBytes)
     to = this.blocks.writeHalves(to, meta.ttlOffsets, meta.ttlCount)

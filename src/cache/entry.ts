@@ -17,7 +17,8 @@
  *     10        TTL, seconds: fresh until stored + TTL
  *     11        milliseconds after `stored` before which no refresh should be tried again
  *     12        message bytes | TTL count << 16
- *     13        name, TTL offsets, address offsets, message: a stream (cache/blocks.ts), each part
+ *     13        serial: another one each time that an answer is written here or anywhere (mod 2³²)
+ *     14        name, TTL offsets, address offsets, message: a stream (cache/blocks.ts), each part
  *               beginning at a whole word. A TTL offset is 16 bits, an address offset has a word:
  *               offset | family << 16.
  *
@@ -36,7 +37,8 @@ export const ENTRY_STORED = 4
 export const ENTRY_TTL = 10
 export const ENTRY_RETRY = 11
 export const ENTRY_SIZES = 12
-export const ENTRY_CONTENT = 13
+export const ENTRY_SERIAL = 13
+export const ENTRY_CONTENT = 14
 
 /**
  * Kinds beside those of wire/answer.ts: no upstream gave an answer in time, or none could be

@@ -10,6 +10,7 @@ import {
   ENTRY_CONTENT,
   ENTRY_GROUP,
   ENTRY_QUESTION,
+  ENTRY_SERIAL,
   ENTRY_SIZES,
   ENTRY_STATE,
   ENTRY_STORED,
@@ -79,6 +80,14 @@ export abstract class EntryReader {
 
   addressCount(entry: number): number {
     return this.words[(entry << 4) + ENTRY_GROUP]! >>> 16
+  }
+
+  /**
+   * 32 bits that tell this answer from whatever was or will be in the same place: insertions are
+   * counted, and come round after 4 billion of them.
+   */
+  serial(entry: number): number {
+    return this.words[(entry << 4) + ENTRY_SERIAL]!
   }
 
   /** Seconds that it was stored for. */

@@ -105,6 +105,27 @@ test('what was given is known when it is over and when it may be gone, and nothi
   assert.equal(isInForce(table, GRANT, 5000), true)
 })
 
+test('an admitted answer is its client, its entry and its serial, until it is cleared', () => {
+  const table = new GrantTable(64)
+  table.noteAdmitted(7, 3, 11)
+  assert.equal(table.isAdmitted(7, 3, 11), true)
+  assert.equal(table.isAdmitted(8, 3, 11), false, "another client's")
+  assert.equal(table.isAdmitted(7, 3, 12), false, 'another answer in the same place')
+  assert.equal(table.isAdmitted(7, 4, 11), false, 'another place')
+  assert.equal(table.isAdmitted(0, 1, 0), false, 'memory that nobody has written')
+  table.clear()
+  assert.equal(table.isAdmitted(7, 3, 11), false)
+})
+
+test('of two admitted answers that want one row the later stays', () => {
+  const table = new GrantTable(2)
+  for (let entry = 1; entry < 100; entry++) table.noteAdmitted(1, entry, entry)
+  const known = Array.from({ length: 99 }, (_, n) => n + 1).filter((entry) =>
+    table.isAdmitted(1, entry, entry),
+  )
+  assert.ok(known.includes(99) && known.length <= 2)
+})
+
 test('a process may live for longer than 2³¹ milliseconds', () => {
   const table = new GrantTable(64)
   const endMs = 2 ** 31 + 15_000
@@ -146,6 +167,7 @@ allocatesNothing('asking and noting allocate nothing', () => {
   return (call) => {
     const nowMs = call & 0xffff
     if (call % 1000 === 0) table.clear()
+    if (!table.isAdmitted(3, 5, call)) table.noteAdmitted(3, 5, call)
     table.wasGiven(family, clients, clientAt, addresses, addressAt, portSet, nowMs)
     if (!table.isInForce(family, clients, clientAt, addresses, addressAt, portSet, nowMs)) {
       table.note(family, clients, clientAt, addresses, addressAt, portSet, nowMs + 15)

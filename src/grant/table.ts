@@ -1,5 +1,6 @@
 /**
- * What this process's worker knows to be granted: client address × address × port set → until when.
+ * What this process's worker knows to be granted: client address × address × port set → until when;
+ * and which cached answers it has admitted whole, so that a hit need not look for each address.
  *
  * The kernel's sets are the truth; this table only says which grants need not be written again.
  * Losing an entry costs one packet, never a connection, so it is a fixed, two-way associative
@@ -16,6 +17,10 @@
  * and beside it, in #ends, when it ends: ms on the worker's clock, 0 for an empty entry; negative
  * when we know only that it was given until then. (Not a tenth word: 2³¹ ms are 24 days, and a
  * process should outlive them.)
+ *
+ * An answer in the cache never changes, and its TTLs end when they end: if all that it opens was
+ * granted to a client for as long as it lives, then so it is at the next hit. Rows of client, entry
+ * and serial (cache/entry.ts) say for which this is so. One row for each hash, the last one stays.
  */
 import { assert } from '../assert.ts'
 
@@ -28,10 +33,18 @@ const REST = 3
 const REST_WORDS = 3
 const WAYS = 2
 
+const ADMITTED_WORDS = 4
+const ADMITTED_CLIENT = 0
+/** 0: none; there is no entry 0. */
+const ADMITTED_ENTRY = 1
+const ADMITTED_SERIAL = 2
+
 export class GrantTable {
   readonly #words: Int32Array
   readonly #ends: Float64Array
   readonly #sets: number
+  readonly #admitted: Int32Array
+  readonly #admittedMask: number
   /** What is being looked for, as an entry has it. */
   readonly #key = new Int32Array(WORDS)
 
@@ -41,6 +54,8 @@ export class GrantTable {
     this.#words = new Int32Array(entries * WORDS)
     this.#ends = new Float64Array(entries)
     this.#sets = entries / WAYS
+    this.#admitted = new Int32Array(entries * ADMITTED_WORDS)
+    this.#admittedMask = entries - 1
   }
 
   /** Whether the kernel holds this grant until `untilMs` or longer, as far as we know. */
@@ -102,10 +117,39 @@ export class GrantTable {
     ends[entry] = endMs
   }
 
+  /** Whether noteAdmitted was told so since the last clear. No is what may be forgotten, too. */
+  isAdmitted(client: number, entry: number, serial: number): boolean {
+    const admitted = this.#admitted
+    const at = this.#admittedAt(client, entry)
+    return (
+      admitted[at + ADMITTED_ENTRY] === entry &&
+      admitted[at + ADMITTED_CLIENT] === client &&
+      admitted[at + ADMITTED_SERIAL] === serial
+    )
+  }
+
+  /**
+   * All that a cached answer opens is granted to the client for as long as the answer is fresh.
+   * @param client  index in the policy table
+   * @param entry  of the cache, not 0; and its serial
+   */
+  noteAdmitted(client: number, entry: number, serial: number): void {
+    const at = this.#admittedAt(client, entry)
+    this.#admitted[at + ADMITTED_CLIENT] = client
+    this.#admitted[at + ADMITTED_ENTRY] = entry
+    this.#admitted[at + ADMITTED_SERIAL] = serial
+  }
+
   /** No grant is in force any more, as far as we know. */
   clear(): void {
+    this.#admitted.fill(0)
     const ends = this.#ends
     for (let entry = 0; entry < ends.length; entry++) ends[entry] = -Math.abs(ends[entry]!)
+  }
+
+  #admittedAt(client: number, entry: number): number {
+    const hash = Math.imul(entry ^ Math.imul(client, 0x85ebca6b), 0x9e3779b1)
+    return ((hash >>> 15) & this.#admittedMask) * ADMITTED_WORDS
   }
 
   /** Puts the key into #key and returns the first entry of its set. */

@@ -36,6 +36,30 @@ export const GRANT_BATCH = 64
 const SLACK_LEFT_MS = 2000
 
 /**
+ * Makes every grant of a fresh answer from the cache, which lies in `message` at `at`. What it opens
+ * for its client is looked for once; from then on, that it was (grant/table.ts). This is so because
+ * a grant that covers what is left of the TTLs now covers what will be left of them later: both are
+ * the same moment, but for the rounding to whole seconds that SLACK_LEFT_MS is for.
+ * @returns as of admit
+ */
+export function admitCached(
+  context: Context,
+  entry: number,
+  message: Uint8Array,
+  at: number,
+  nowMs: number,
+): number {
+  if (!isGrantable(context)) return ADMITTED
+  const { client } = context.arrival
+  const { cache, grants } = context.parts
+  const serial = cache.serial(entry)
+  if (grants.isAdmitted(client, entry, serial)) return ADMITTED
+  const fault = admit(context, message, at, nowMs)
+  if (fault === ADMITTED) grants.noteAdmitted(client, entry, serial)
+  return fault
+}
+
+/**
  * Makes every grant of the answer, which lies in `message` at `at` with its TTLs as the client will
  * see them.
  * @returns ADMITTED, or the reason (flow/reason.ts) why one of them is not in force
@@ -67,10 +91,15 @@ export function wasAdmitted(
   return visit(context, message, at, setCount, false, sinceMs) === ADMITTED
 }
 
+/** Whether answers open anything for this client: it is governed, and its connections are. */
+function isGrantable(context: Context): boolean {
+  return context.parts.grantWriter !== null && context.arrival.isGoverned
+}
+
 /** How many port sets each address is to be granted on; they are in portSets. */
 function setsToOpen(context: Context): number {
   const { arrival, meta, policy } = context
-  if (context.parts.grantWriter === null || !arrival.isGoverned) return 0
+  if (!isGrantable(context)) return 0
   if (meta.addressCount === 0 && meta.isWhole) return 0
   return policy.matchGrants(policy.subjectOf(arrival.client), arrival.scanned, portSets)
 }

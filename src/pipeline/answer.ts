@@ -15,6 +15,7 @@ import {
 } from '../flow/reason.ts'
 import { VERDICT_AUDIT, VERDICT_FORWARDED } from '../flow/record.ts'
 import { KIND_ERROR, KIND_NXDOMAIN } from '../wire/answer.ts'
+import { NO_ENTRY } from '../cache/cache.ts'
 import { ageTtls, finishAnswer, writeError, writeMinimalAny } from '../wire/build.ts'
 import { copyBytes, getU16, putU16 } from '../wire/bytes.ts'
 import { OPT_BYTES_MAX } from '../wire/edns.ts'
@@ -30,7 +31,7 @@ import {
   TYPE_A,
   TYPE_AAAA,
 } from '../wire/header.ts'
-import { ADMITTED, admit, wasAdmitted } from './admit.ts'
+import { ADMITTED, admit, admitCached, wasAdmitted } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
@@ -55,7 +56,9 @@ export function giveCached(context: Context, entry: number, nowMs: number): void
   const ede = cache.kind(entry) === KIND_ERROR ? EDE_CACHED_ERROR : EDE_NONE
   const bytes = cache.messageBytes(entry)
   const floor = floorSeconds(context, age, left)
-  give(context, bytes, age, floor, left, ede, REASON_ANSWERED_FROM_CACHE, nowMs)
+  // A TTL that is raised again and again outlives what was granted for it.
+  const lasting = floor === 0 ? entry : NO_ENTRY
+  give(context, lasting, bytes, age, floor, left, ede, REASON_ANSWERED_FROM_CACHE, nowMs)
 }
 
 /**
@@ -73,7 +76,7 @@ export function giveStale(context: Context, entry: number, nowMs: number): boole
   const ede = cache.kind(entry) === KIND_NXDOMAIN ? EDE_STALE_NXDOMAIN : EDE_STALE_ANSWER
   const bytes = cache.messageBytes(entry)
   const ttl = STALE_TTL_SECONDS
-  give(context, bytes, 0, ttl, ttl, ede, REASON_ANSWERED_STALE, nowMs)
+  give(context, NO_ENTRY, bytes, 0, ttl, ttl, ede, REASON_ANSWERED_STALE, nowMs)
   return true
 }
 
@@ -117,7 +120,7 @@ export function answerFromUpstream(
     copyBytes(message, at, bytes, replies.bytes, replies.at)
     const floor = floorSeconds(context, 0, ttlSeconds)
     const reason = REASON_ANSWERED_BY_UPSTREAM
-    give(context, bytes, 0, floor, ttlSeconds, EDE_NONE, reason, nowMs)
+    give(context, NO_ENTRY, bytes, 0, floor, ttlSeconds, EDE_NONE, reason, nowMs)
   }
 }
 
@@ -137,10 +140,12 @@ export function answerAny(context: Context, nowMs: number): void {
 
 /**
  * The reply's place holds a copy of the message: makes it the client's, and lets it go.
+ * @param entry  whose TTLs run down and nothing else; NO_ENTRY when that is not so
  * @param floorSeconds  and `leftSeconds`: bounds of the TTLs that the client sees
  */
 function give(
   context: Context,
+  entry: number,
   messageBytes: number,
   ageSeconds: number,
   floorSeconds: number,
@@ -167,7 +172,11 @@ function give(
   )
   const isTruncated = (getU16(bytes, at + FLAGS_AT) & FLAG_TC) !== 0
   if (isTruncated) context.parts.counters.add(TRUNCATED, 1)
-  const fault = isTruncated ? ADMITTED : admit(context, bytes, at, nowMs)
+  const fault = isTruncated
+    ? ADMITTED
+    : entry === NO_ENTRY
+      ? admit(context, bytes, at, nowMs)
+      : admitCached(context, entry, bytes, at, nowMs)
   if (fault !== ADMITTED && !context.policy.isAudit) {
     context.parts.counters.add(WITHHELD, 1)
     arrival.reason = fault
