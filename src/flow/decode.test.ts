@@ -87,6 +87,7 @@ test('a question reads back as it was written, with addresses, aliases and the l
     name: 'www.example.com.',
     qtype: 'A',
     qclass: 1,
+    opcode: 'QUERY',
     durationUs: 9000,
     isCached: true,
     isStale: false,

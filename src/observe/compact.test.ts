@@ -34,6 +34,7 @@ const QUESTION: QuestionFlow = {
   name: 'support.example.com.',
   qtype: 'A',
   qclass: 1,
+  opcode: 'QUERY',
   durationUs: 8000,
   isCached: false,
   isStale: false,
