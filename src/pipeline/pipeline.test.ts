@@ -90,6 +90,14 @@ class HeldTransport implements Transport {
   isReturned(): boolean {
     return false
   }
+
+  readonly relayRoom = 4
+  slot = -1
+
+  relay(slot: number): boolean {
+    this.slot = slot
+    return true
+  }
 }
 
 function makePolicy(): PolicyTable {
