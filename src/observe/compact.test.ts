@@ -96,6 +96,19 @@ test('a name that does not exist, and a refusal by an upstream, are answers with
   )
 })
 
+test('a message of another opcode is told by its opcode', () => {
+  const notify = { opcode: 'NOTIFY', qtype: 'SOA', name: 'example.com.', reason: 'RELAYED' }
+  assert.deepEqual(
+    lines({ ...QUESTION, ...notify, answer: NOTHING }).map((line) =>
+      line.replace(/^.* (dns-)/, '$1'),
+    ),
+    [
+      'dns-request proxy FORWARDED (DNS NOTIFY example.com. SOA)',
+      'dns-response proxy FORWARDED (DNS Answer  TTL: 4294967295 (Proxy example.com. SOA))',
+    ],
+  )
+})
+
 test('a denied question is one line, and its REFUSED is none', () => {
   const denied = { verdict: 'DROPPED', reason: 'POLICY_DENIED_NAME', durationUs: 0 } as const
   assert.deepEqual(lines({ ...QUESTION, ...denied, answer: { ...NOTHING, rcode: 5 } }), [

@@ -215,6 +215,25 @@ allocatesNothing('a denied question allocates nothing', () => {
   }
 })
 
+allocatesNothing('a message of another opcode that is relayed allocates nothing', () => {
+  const { pipeline, transport, replies, drain } = makePipeline()
+  pipeline.arrival.isIntercepted = false
+  pipeline.arrival.addresses = Uint8Array.from([10, 0, 0, 8, ...parseAddress(SERVER)!])
+  const { addresses } = pipeline.arrival
+  const notify = buildMessage({ id: 1, flags: 0x2400, question: 'example.com. SOA' })
+  const reply = buildMessage({ id: 2, flags: 0xa400, question: 'example.com. SOA' })
+  return (call) => {
+    const { arrival } = pipeline
+    arrival.addresses = addresses
+    arrival.sourceAt = 0
+    arrival.destinationAt = 4
+    pipeline.take(notify, 0, notify.length, NOW_MS + call)
+    pipeline.relayed(transport.slot, reply, 0, reply.length, NOW_MS + call)
+    assertFlow(drain)
+    return replies.count & 0xff
+  }
+})
+
 allocatesNothing('a question that is asked, answered and granted allocates nothing', () => {
   const parts = makePipeline()
   const { pipeline, transport, drain } = parts
