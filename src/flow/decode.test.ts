@@ -7,6 +7,7 @@ import { REASON_ANSWERED_BY_UPSTREAM, REASON_NO_GRANT } from './reason.ts'
 import {
   FLAG_CACHED,
   FLAG_SHARED,
+  FLAGS_OPCODE_SHIFT,
   FLOW_CONNECTION,
   FLOW_QUESTION,
   FLOW_REASON,
@@ -87,6 +88,7 @@ test('a question reads back as it was written, with addresses, aliases and the l
     name: 'www.example.com.',
     qtype: 'A',
     qclass: 1,
+    opcode: 'QUERY',
     durationUs: 9000,
     isCached: true,
     isStale: false,
@@ -100,6 +102,17 @@ test('a question reads back as it was written, with addresses, aliases and the l
       isCut: false,
     },
   })
+})
+
+test('of another opcode the opcode is told, and its sections are no answers', () => {
+  const answer = message([{ type: 1, ttl: 60, data: parseAddress('192.0.2.10')! }])
+  answer[2] = 0xa8 // QR, UPDATE
+  const question = { name: NAME, qtype: 6, qclass: 1, durationUs: 9000, message: answer }
+  const bytes = encodeFlow({ ...QUESTION, flags: 5 << FLAGS_OPCODE_SHIFT, question })
+  const flow = decodeFlow(bytes, 0, bytes.length)
+  assert(flow?.type === 'question')
+  assert.deepEqual([flow.opcode, flow.qtype, flow.isCached], ['UPDATE', 'SOA', false])
+  assert.deepEqual(flow.answer?.addresses, [])
 })
 
 test('a dropped connection reads back as it was written', () => {

@@ -11,6 +11,7 @@ import {
   CLASS_IN,
   FLAGS_AT,
   HEADER_BYTES,
+  OPCODE_MASK,
   QDCOUNT_AT,
   RCODE_MASK,
   TYPE_A,
@@ -20,12 +21,13 @@ import {
 import { getTtl, getU16 } from '../wire/bytes.ts'
 import { BAD_NAME, NAME_BYTES_MAX, readName, skipName } from '../wire/name.ts'
 import { BAD_RECORD, RecordView, readRecord } from '../wire/record.ts'
-import { formatName, formatType } from '../wire/text.ts'
+import { formatName, formatOpcode, formatType } from '../wire/text.ts'
 import { reasonOfCode } from './reason.ts'
 import {
   FLAG_CACHED,
   FLAG_SHARED,
   FLAG_STALE,
+  FLAGS_OPCODE_SHIFT,
   FLOW_CONNECTION,
   FLOW_DESTINATION,
   FLOW_DESTINATION_PORT,
@@ -90,6 +92,8 @@ export interface QuestionFlow extends FlowCommon {
   /** 'A', or 'TYPE1234'. */
   readonly qtype: string
   readonly qclass: number
+  /** 'QUERY', 'NOTIFY', 'UPDATE', …, or 'OPCODE9'. */
+  readonly opcode: string
   readonly durationUs: number
   readonly isCached: boolean
   readonly isStale: boolean
@@ -188,6 +192,7 @@ function decodeQuestion(
         : questionText(bytes, messageAt, messageAt + messageBytes),
     qtype: formatType(view.getUint16(FLOW_QTYPE, true)),
     qclass: view.getUint16(FLOW_QCLASS, true),
+    opcode: formatOpcode(flags >> FLAGS_OPCODE_SHIFT),
     durationUs: view.getUint32(FLOW_DURATION_US, true),
     isCached: (flags & FLAG_CACHED) !== 0,
     isStale: (flags & FLAG_STALE) !== 0,
@@ -199,8 +204,10 @@ function decodeQuestion(
 /** The answer section of a message of which only a part may be there. */
 function readAnswer(bytes: Uint8Array, start: number, end: number): AnswerSummary | null {
   if (end - start < HEADER_BYTES) return null
-  const rcode = getU16(bytes, start + FLAGS_AT) & RCODE_MASK
-  const count = getU16(bytes, start + ANCOUNT_AT)
+  const flags = getU16(bytes, start + FLAGS_AT)
+  const rcode = flags & RCODE_MASK
+  // Of another opcode the section is something else: of UPDATE, what must be so beforehand.
+  const count = (flags & OPCODE_MASK) === 0 ? getU16(bytes, start + ANCOUNT_AT) : 0
   const addresses: string[] = []
   const cnames: string[] = []
   const types: string[] = []

@@ -29,6 +29,7 @@ test('numbers and ids of reasons are what earlier releases wrote', () => {
       '19 ANSWERED_LOCALLY',
       '20 RATE_LIMIT',
       '21 GRANT_LIMIT',
+      '22 RELAYED',
       '64 CONNECTION_ALLOWED',
       '65 NO_GRANT',
       '66 ADDRESS_NOT_GRANTED',

@@ -34,6 +34,7 @@ export const REASON_UPSTREAM_FULL = 18
 export const REASON_ANSWERED_LOCALLY = 19
 export const REASON_RATE_LIMIT = 20
 export const REASON_GRANT_LIMIT = 21
+export const REASON_RELAYED = 22
 /** Connections: from 64. */
 export const REASON_CONNECTION_ALLOWED = 64
 export const REASON_NO_GRANT = 65
@@ -89,7 +90,7 @@ export const REASONS: readonly Reason[] = [
     REASON_POLICY_DENIED_NAME,
     'POLICY_DENIED_NAME',
     VERDICT_DENIED,
-    'No rule that selects this client lets it ask for this name; add the name to rules.dns.',
+    'No rule that selects this client lets it ask for this name; add the name to rules.dns. Opcodes other than QUERY want a rule for every name.',
   ),
   question(
     REASON_POLICY_DENIED_SERVER,
@@ -119,7 +120,7 @@ export const REASONS: readonly Reason[] = [
     REASON_NOT_IMPLEMENTED,
     'NOT_IMPLEMENTED',
     VERDICT_ERROR,
-    'Only ordinary queries of class IN are served: no other opcode, class, or zone transfer.',
+    'Not served: classes other than IN, zone transfers, and stateful operations (DSO).',
   ),
   question(
     REASON_UPSTREAM_TIMEOUT,
@@ -192,6 +193,12 @@ export const REASONS: readonly Reason[] = [
     'GRANT_LIMIT',
     VERDICT_ERROR,
     'The answer would have opened more new addresses than limits.grants lets one client have, so it was withheld.',
+  ),
+  question(
+    REASON_RELAYED,
+    'RELAYED',
+    VERDICT_FORWARDED,
+    'A message of another opcode than QUERY (NOTIFY, UPDATE, …): an upstream got it as it came, and what it said was passed back.',
   ),
   {
     code: REASON_CONNECTION_ALLOWED,

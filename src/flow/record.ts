@@ -11,7 +11,7 @@
  *      8  u8   reason          flow/reason.ts
  *      9  u8   family          4 or 6
  *     10  u8   protocol        IP protocol number: 6 TCP, 17 UDP
- *     11  u8   flags           FLAG_* (question), TCP flags (connection)
+ *     11  u8   flags           FLAG_* and above them the opcode (question), TCP flags (connection)
  *     12  u16  source port     the client's
  *     14  u16  destination port
  *     16  16B  source address  an IPv4 address takes the first 4 bytes, the rest is 0
@@ -68,6 +68,8 @@ export const FLAG_CACHED = 1
 export const FLAG_STALE = 2
 /** Single flight: answered by the exchange that another client's question had begun. */
 export const FLAG_SHARED = 4
+/** From this bit on the opcode of the message, four bits. */
+export const FLAGS_OPCODE_SHIFT = 4
 
 /** Ring record kinds (flow/ring.ts). */
 export const RECORD_FLOW = 1

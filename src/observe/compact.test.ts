@@ -34,6 +34,7 @@ const QUESTION: QuestionFlow = {
   name: 'support.example.com.',
   qtype: 'A',
   qclass: 1,
+  opcode: 'QUERY',
   durationUs: 8000,
   isCached: false,
   isStale: false,
@@ -92,6 +93,19 @@ test('a name that does not exist, and a refusal by an upstream, are answers with
   assert.match(
     lines({ ...QUESTION, answer: { ...NOTHING, rcode: 5 } })[1]!,
     /dns-response proxy FORWARDED \(DNS Answer RCode: Query Refused TTL: 4294967295 \(Proxy/,
+  )
+})
+
+test('a message of another opcode is told by its opcode', () => {
+  const notify = { opcode: 'NOTIFY', qtype: 'SOA', name: 'example.com.', reason: 'RELAYED' }
+  assert.deepEqual(
+    lines({ ...QUESTION, ...notify, answer: NOTHING }).map((line) =>
+      line.replace(/^.* (dns-)/, '$1'),
+    ),
+    [
+      'dns-request proxy FORWARDED (DNS NOTIFY example.com. SOA)',
+      'dns-response proxy FORWARDED (DNS Answer  TTL: 4294967295 (Proxy example.com. SOA))',
+    ],
   )
 })
 

@@ -42,7 +42,9 @@ function questionLines(row: FlowRow, flow: QuestionFlow): string[] {
   const askedMs = flow.timeMs - Math.round(flow.durationUs / 1000)
   const requestVerdict = verdict === 'ERROR' && hasResponse ? 'FORWARDED' : verdict
   const query = [flow.name || '(unreadable)', flow.qtype].join(' ')
-  const request = `dns-request proxy ${requestVerdict} (DNS Query ${query})`
+  // Hubble knows no other opcode.
+  const operation = flow.opcode === 'QUERY' ? 'Query' : flow.opcode
+  const request = `dns-request proxy ${requestVerdict} (DNS ${operation} ${query})`
   const lines = [line(row, askedMs, '->', request)]
   if (!hasResponse) return lines
   const responseVerdict: Verdict = verdict === 'AUDIT' ? 'FORWARDED' : verdict

@@ -19,6 +19,7 @@ const ROW: FlowRow = {
     name: 'api.example.com.',
     qtype: 'A',
     qclass: 1,
+    opcode: 'QUERY',
     durationUs: 0,
     isCached: false,
     isStale: false,

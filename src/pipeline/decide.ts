@@ -20,6 +20,7 @@ import {
   QUESTION_DENIED_UNKNOWN,
 } from '../policy/verdict.ts'
 import { CLASS_IN } from '../wire/header.ts'
+import { EVERY_NAME } from '../policy/pattern.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 
@@ -30,11 +31,21 @@ const TYPE_AXFR = 252
 
 /** Whether the question may be answered; if not, arrival.reason says why. */
 export function decide(context: Context): boolean {
+  const { arrival } = context
+  return mayAsk(context, arrival.name, arrival.query.nameBytes)
+}
+
+/** Whether the client may ask that server every name there is: then it may say to it what it likes. */
+export function decideEveryName(context: Context): boolean {
+  return mayAsk(context, EVERY_NAME, EVERY_NAME.length)
+}
+
+function mayAsk(context: Context, name: Uint8Array, nameBytes: number): boolean {
   const arrival = context.arrival
   const policy = context.policy
   arrival.isAudited = false
   if (arrival.client < 0 && !arrival.isIntercepted) return true
-  if (arrival.isGoverned) arrival.scanned.scan(arrival.name, 0, arrival.query.nameBytes)
+  if (arrival.isGoverned) arrival.scanned.scan(name, 0, nameBytes)
   const verdict = policy.decideQuestion(
     arrival.client,
     arrival.scanned,

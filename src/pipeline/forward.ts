@@ -26,15 +26,8 @@ export function forward(context: Context, nowMs: number): void {
   }
   let flight = flights.find(asked)
   const isShared = flight !== NO_FLIGHT
-  const slots = context.slots
-  const slot = slots.keep(arrival, isShared ? slots.count : flights.freeCount)
-  if (slot < 0) {
-    const isFull = slot === NO_SLOT
-    context.parts.counters.add(isFull ? SLOTS_FULL : CLIENT_LIMIT, 1)
-    arrival.reason = isFull ? REASON_SLOTS_FULL : REASON_CLIENT_LIMIT
-    refuse(context, nowMs)
-    return
-  }
+  const slot = keepOrRefuse(context, isShared ? context.slots.count : flights.freeCount, nowMs)
+  if (slot < 0) return
   if (isShared) {
     context.parts.counters.add(FLIGHTS_SHARED, 1)
     flights.join(flight, slot, context.slots.next)
@@ -43,6 +36,21 @@ export function forward(context: Context, nowMs: number): void {
   flight = flights.begin(arrival.question, false, nowMs)
   flights.join(flight, slot, context.slots.next)
   ask(context, arrival.question, flight, nowMs)
+}
+
+/**
+ * Keeps a query; where there is no room for it, it ends here.
+ * @returns its slot, or below 0
+ */
+export function keepOrRefuse(context: Context, roomElsewhere: number, nowMs: number): number {
+  const { arrival } = context
+  const slot = context.slots.keep(arrival, roomElsewhere)
+  if (slot >= 0) return slot
+  const isFull = slot === NO_SLOT
+  context.parts.counters.add(isFull ? SLOTS_FULL : CLIENT_LIMIT, 1)
+  arrival.reason = isFull ? REASON_SLOTS_FULL : REASON_CLIENT_LIMIT
+  refuse(context, nowMs)
+  return slot
 }
 
 /**

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { test } from 'node:test'
 import { allocatesNothing } from '../../test/support/allocation.ts'
 import { clientsFile, policyOfRule } from '../../test/support/scenario/policy-text.ts'
 import { AnswerCache } from '../cache/cache.ts'
@@ -89,6 +90,14 @@ class HeldTransport implements Transport {
 
   isReturned(): boolean {
     return false
+  }
+
+  readonly relayRoom = 4
+  slot = -1
+
+  relay(slot: number): boolean {
+    this.slot = slot
+    return true
   }
 }
 
@@ -206,6 +215,49 @@ allocatesNothing('a denied question allocates nothing', () => {
   return (call) => {
     pipeline.take(query, 0, query.length, NOW_MS + call)
     assertFlow(parts)
+  }
+})
+
+test('messages of other opcodes count among what their client has waiting', () => {
+  const { pipeline, transport, counterWords } = makePipeline()
+  pipeline.arrival.isIntercepted = false
+  pipeline.arrival.addresses = Uint8Array.from([10, 0, 0, 8, ...parseAddress(SERVER)!])
+  const update = buildMessage({ id: 1, flags: 0x2800, question: 'example.com. SOA' })
+  const query = buildMessage({ id: 1, flags: FLAG_RD, question: 'example.com. A' })
+  const { addresses } = pipeline.arrival
+  const counted = (): number[] =>
+    (['relayed', 'clientLimit'] as const).map((name) => counterWords[counterIndex(name)]!)
+  // Of four slots one client alone gets two.
+  for (const message of [update, update, update, query]) {
+    pipeline.take(message, 0, message.length, NOW_MS)
+  }
+  assert.deepEqual([pipeline.waitingCount, ...counted()], [2, 2, 2])
+  const other = addresses.slice()
+  other[3] = 9
+  pipeline.arrival.addresses = other
+  pipeline.take(update, 0, update.length, NOW_MS)
+  assert.deepEqual([pipeline.waitingCount, ...counted()], [3, 3, 2])
+  pipeline.relayFailed(transport.slot, FLIGHT_TIMEOUT, NOW_MS)
+  assert.equal(pipeline.waitingCount, 2)
+})
+
+allocatesNothing('a message of another opcode that is relayed allocates nothing', () => {
+  const parts = makePipeline()
+  const { pipeline, transport, replies } = parts
+  pipeline.arrival.isIntercepted = false
+  pipeline.arrival.addresses = Uint8Array.from([10, 0, 0, 8, ...parseAddress(SERVER)!])
+  const { addresses } = pipeline.arrival
+  const notify = buildMessage({ id: 1, flags: 0x2400, question: 'example.com. SOA' })
+  const reply = buildMessage({ id: 2, flags: 0xa400, question: 'example.com. SOA' })
+  return (call) => {
+    const { arrival } = pipeline
+    arrival.addresses = addresses
+    arrival.sourceAt = 0
+    arrival.destinationAt = 4
+    pipeline.take(notify, 0, notify.length, NOW_MS + call)
+    pipeline.relayed(transport.slot, reply, 0, reply.length, NOW_MS + call)
+    assertFlow(parts)
+    return replies.count & 0xff
   }
 })
 

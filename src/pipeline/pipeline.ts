@@ -4,6 +4,7 @@
  *     take ─ parse ─ identify ─ limit ─ decide ─ route ─ answer from cache ─► admit ─ reply ─ record
  *             │                  │        │           └ not cached: forward ┐  ▲
  *             └──── malformed, too many, denied: refuse     upstream … learn ┘──┘
+ *             └── another opcode than QUERY: relay
  *
  * The pipeline decides and performs nothing: it reads bytes and `nowMs`, and acts through the parts
  * it was given (Replies, Transport, GrantWriter). So the same code runs in the worker over real
@@ -35,6 +36,7 @@ import {
 } from '../upstream/transport.ts'
 import { type Answer, KIND_ERROR } from '../wire/answer.ts'
 import { TYPE_ANY } from '../wire/header.ts'
+import { QUERY_OPCODE } from '../wire/query.ts'
 import { answerAny, answerFromUpstream } from './answer.ts'
 import type { Arrival } from './arrival.ts'
 import { answerFromCache, answerInstead } from './cached.ts'
@@ -46,6 +48,7 @@ import { identify } from './identify.ts'
 import { describe, learn, learnFailure } from './learn.ts'
 import { limit } from './limit.ts'
 import { refuse, refuseUnreadable } from './refuse.ts'
+import { relay, relayed, relayFailed } from './relay.ts'
 import { route } from './route.ts'
 import { NO_SLOT } from './slot.ts'
 import { answerSpecial } from './special.ts'
@@ -100,7 +103,11 @@ export class Pipeline implements AnswerSink {
     context.parts.counters.add(QUERIES, 1)
     arrival.receivedMs = nowMs
     const parsed = arrival.parse(packet, start, end)
-    if (parsed < 0) return refuseUnreadable(context, parsed, nowMs)
+    if (parsed < 0) {
+      if (parsed !== QUERY_OPCODE) return refuseUnreadable(context, parsed, nowMs)
+      relay(context, nowMs)
+      return true
+    }
     identify(context, nowMs)
     if (!limit(context, nowMs)) {
       refuse(context, nowMs)
@@ -155,6 +162,14 @@ export class Pipeline implements AnswerSink {
       context.slots.free(slot)
       slot = next
     }
+  }
+
+  relayed(slot: number, bytes: Uint8Array, at: number, length: number, nowMs: number): void {
+    relayed(this.#context, slot, bytes, at, length, nowMs)
+  }
+
+  relayFailed(slot: number, failure: FlightFailure, nowMs: number): void {
+    relayFailed(this.#context, slot, reasonOf(failure), nowMs)
   }
 
   /** Looks after those who have waited for long. To be called every 20 ms or so. */

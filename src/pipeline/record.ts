@@ -6,6 +6,7 @@ import { REASON_ANSWERED_FROM_CACHE, REASON_ANSWERED_STALE } from '../flow/reaso
 import {
   FLAG_CACHED,
   FLAG_STALE,
+  FLAGS_OPCODE_SHIFT,
   FLOW_HEADER_BYTES,
   FLOW_QUESTION,
   MESSAGE_BYTES_MAX,
@@ -57,7 +58,8 @@ export function record(
   const protocol = arrival.channel >= CHANNEL_TCP ? PROTOCOL_TCP : PROTOCOL_UDP
   const isStale = reason === REASON_ANSWERED_STALE
   const isCached = isStale || reason === REASON_ANSWERED_FROM_CACHE
-  const flags = (isCached ? FLAG_CACHED : 0) | (isStale ? FLAG_STALE : 0)
+  const flags =
+    (isCached ? FLAG_CACHED : 0) | (isStale ? FLAG_STALE : 0) | (query.opcode << FLAGS_OPCODE_SHIFT)
   words[word + SECONDS] = timeMs / 1000
   words[word + TIME_AND_VERDICT] = (timeMs % 1000) | (FLOW_QUESTION << 16) | (verdict << 24)
   words[word + REASON_AND_KIND] = reason | (arrival.family << 8) | (protocol << 16) | (flags << 24)

@@ -29,13 +29,14 @@ import {
   EDE_NONE,
   EDE_NOT_READY,
   EDE_PROHIBITED,
+  OPCODE_QUERY,
   RCODE_NOERROR,
   RCODE_NOTIMP,
   RCODE_NXDOMAIN,
   RCODE_REFUSED,
   RCODE_SERVFAIL,
 } from '../wire/header.ts'
-import { NO_RCODE, QUERY_OPCODE, rcodeOfQuery } from '../wire/query.ts'
+import { NO_RCODE, rcodeOfQuery } from '../wire/query.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
 import { record } from './record.ts'
@@ -64,7 +65,10 @@ export function refuse(context: Context, nowMs: number): void {
     case REASON_UNKNOWN_CLIENT: {
       const ede = reason === REASON_POLICY_DENIED_NAME ? EDE_BLOCKED : EDE_PROHIBITED
       context.parts.counters.add(DENIED, 1)
-      reply(context, DENY_RCODE[context.policy.denyResponse], ede, VERDICT_DENIED, nowMs)
+      // That nothing is there is an answer to a question: to an UPDATE it would say that it is done.
+      const isQuestion = context.arrival.query.opcode === OPCODE_QUERY
+      const rcode = isQuestion ? DENY_RCODE[context.policy.denyResponse] : RCODE_REFUSED
+      reply(context, rcode, ede, VERDICT_DENIED, nowMs)
       return
     }
     case REASON_NOT_IMPLEMENTED:
@@ -80,13 +84,12 @@ export function refuse(context: Context, nowMs: number): void {
 /** A message that is no query we can read: an error that says so, or (false) nothing at all. */
 export function refuseUnreadable(context: Context, fault: number, nowMs: number): boolean {
   const rcode = rcodeOfQuery(fault)
-  const isOpcode = fault === QUERY_OPCODE
   if (rcode === NO_RCODE) {
     context.parts.counters.add(IGNORED, 1)
     return false
   }
-  context.parts.counters.add(isOpcode ? NOT_IMPLEMENTED : MALFORMED, 1)
-  context.arrival.reason = isOpcode ? REASON_NOT_IMPLEMENTED : REASON_MALFORMED
+  context.parts.counters.add(MALFORMED, 1)
+  context.arrival.reason = REASON_MALFORMED
   reply(context, rcode, EDE_NONE, VERDICT_ERROR, nowMs)
   return true
 }

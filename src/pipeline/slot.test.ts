@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { allocatesNothing } from '../../test/support/allocation.ts'
 import { FLAG_AD, FLAG_CD, FLAG_RD } from '../wire/header.ts'
 import { buildMessage } from '../wire/message.ts'
+import { QUERY_OK, QUERY_OPCODE } from '../wire/query.ts'
 import { formatName } from '../wire/text.ts'
 import { Arrival, CHANNEL_TCP } from './arrival.ts'
 import { ShareTable } from './share.ts'
@@ -17,7 +18,11 @@ function makeSlots(count: number): SlotTable {
 }
 
 /** An arrival of a query, somewhere in a buffer that is used again. */
-function arrive(message: Uint8Array, client = 7): { arrival: Arrival; forget: () => void } {
+function arrive(
+  message: Uint8Array,
+  client = 7,
+  code = QUERY_OK,
+): { arrival: Arrival; forget: () => void } {
   const packet = new Uint8Array(1024)
   packet.set(message, 100)
   const addresses = Uint8Array.from({ length: 64 }, (_, index) => index + client)
@@ -33,7 +38,7 @@ function arrive(message: Uint8Array, client = 7): { arrival: Arrival; forget: ()
   arrival.interfaceIndex = client
   arrival.receivedMs = 1000 + client
   arrival.share = client
-  assert.equal(arrival.parse(packet, 100, 100 + message.length), 0)
+  assert.equal(arrival.parse(packet, 100, 100 + message.length), code)
   const forget = (): void => {
     packet.fill(0xee)
     addresses.fill(0xee)
@@ -109,6 +114,19 @@ test('a query without EDNS stays without it', () => {
   slots.load(slots.keep(arrive(query('example.com.')).arrival, ROOMY), back)
   assert.equal(back.query.hasEdns, false)
   assert.equal(back.query.udpBytes, 512)
+})
+
+test('of another opcode the header and the question are kept, as far as they are there', () => {
+  const slots = makeSlots(2)
+  const back = new Arrival(SEED)
+  const notify = buildMessage({ id: 7, flags: 0x2400, question: 'Example.com. SOA', edns: {} })
+  slots.load(slots.keep(arrive(notify, 7, QUERY_OPCODE).arrival, ROOMY), back)
+  assert.deepEqual([back.query.id, back.query.opcode, back.query.type], [7, 4, 6])
+  assert.equal(formatName(back.packet, back.start + 12, back.query.nameBytes), 'Example.com.')
+  const status = buildMessage({ id: 8, flags: 0x1000, question: null })
+  slots.load(slots.keep(arrive(status, 8, QUERY_OPCODE).arrival, ROOMY), back)
+  assert.deepEqual([back.query.id, back.query.opcode, back.query.questionBytes], [8, 2, 0])
+  assert.equal(formatName(back.name, 0, back.query.nameBytes), '.')
 })
 
 test('the longest name fits', () => {

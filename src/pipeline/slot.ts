@@ -4,14 +4,23 @@
  * A query that the cache can answer never takes a slot: it is answered from the receive buffer.
  * The others are kept here as what their answer will need: the way back (channel, addresses,
  * ports) and the query reduced to a valid message of header, question and a bare OPT, so that it is
- * parsed again, by the same code, when the answer comes (pipeline/arrival.ts).
+ * parsed again, by the same code, when the answer comes (pipeline/arrival.ts). Of a message of
+ * another opcode that is the header and its question, if it has one; the message itself has left.
  *
  * Slots that wait for the same flight form a list through `next`.
  */
 import { assert } from '../assert.ts'
 import { copyBytes, putU16 } from '../wire/bytes.ts'
 import { OPTION_KEEPALIVE } from '../wire/edns.ts'
-import { FLAG_CD, FLAG_RD, HEADER_BYTES, QUESTION_AT, TYPE_OPT } from '../wire/header.ts'
+import {
+  FLAG_CD,
+  FLAG_RD,
+  HEADER_BYTES,
+  OPCODE_MASK,
+  QUESTION_AT,
+  TYPE_OPT,
+} from '../wire/header.ts'
+import { QUERY_OK, QUERY_OPCODE } from '../wire/query.ts'
 import type { Arrival } from './arrival.ts'
 import type { ShareTable } from './share.ts'
 
@@ -114,7 +123,7 @@ export class SlotTable {
     arrival.destinationAt = arrival.sourceAt + ADDRESS_BYTES
     const at = slot * QUERY_BYTES
     const parsed = arrival.parse(this.#queries, at, at + this.#queryBytes[slot]!)
-    assert(parsed === 0, 'a kept query can be read again')
+    assert(parsed === QUERY_OK || parsed === QUERY_OPCODE, 'a kept query can be read again')
   }
 
   free(slot: number): void {
@@ -127,8 +136,8 @@ export class SlotTable {
     const out = this.#queries
     const query = arrival.query
     putU16(out, at, query.id)
-    putU16(out, at + 2, query.flags & (FLAG_RD | FLAG_CD))
-    putU16(out, at + 4, 1)
+    putU16(out, at + 2, query.flags & (OPCODE_MASK | FLAG_RD | FLAG_CD))
+    putU16(out, at + 4, query.questionBytes === 0 ? 0 : 1)
     putU16(out, at + 6, 0)
     putU16(out, at + 8, 0)
     putU16(out, at + 10, query.hasEdns ? 1 : 0)

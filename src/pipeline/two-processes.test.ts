@@ -121,6 +121,12 @@ class Process implements Transport {
     return false
   }
 
+  readonly relayRoom = 0
+
+  relay(): boolean {
+    return false
+  }
+
   groupId(): number {
     return GROUP_ID
   }

@@ -50,6 +50,12 @@ export interface CompiledPattern {
   readonly bytes: Uint8Array
 }
 
+/**
+ * In wire form a name that no rule of rules.dns allows but one that allows every name: a byte that
+ * neither a pattern nor a name in a rule can have.
+ */
+export const EVERY_NAME = Uint8Array.of(1, 0, 0)
+
 /** Where a pattern stands: the two places differ in what a lone `*` means. */
 export type PatternUse = 'grant' | 'question'
 

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { allocatesNothing } from '../../test/support/allocation.ts'
 import { parseAddress } from '../identity/address.ts'
 import { isCovered, parsePrefix } from '../identity/prefix.ts'
-import { wireName } from './pattern.ts'
+import { EVERY_NAME, wireName } from './pattern.ts'
 import { hasPort } from './port-set.ts'
 import type {
   ClientEntry,
@@ -120,6 +120,31 @@ function grants(table: PolicyTable, name: string, subject = 0): number[] {
   const count = table.matchGrants(subject, scanName(wire), out)
   return [...out.subarray(0, count)].toSorted((a, b) => a - b)
 }
+
+test('every name may be asked only by a rule without names, or one of nothing but stars', () => {
+  const server = parseAddress('10.96.0.10')!
+  const verdictOf = (names: NamePattern[] | null): number => {
+    const rule = { policy: 'p', servers: ['10.96.0.10/32'], ports: [DNS], names }
+    return tableOf([rule]).decideQuestion(0, scanName(EVERY_NAME), 4, server, 0, 53, UDP)
+  }
+  assert.equal(verdictOf(null), QUESTION_ALLOWED)
+  for (const all of ['*', '**', '***']) {
+    assert.equal(verdictOf([{ kind: 'name', text: 'example.com' }, pattern(all)]), QUESTION_ALLOWED)
+  }
+  const much = ['*.com', '**.com', '*.*', '**.*', '*.*.*', '*a*', '.', 'a*.*', '*-*', '*_*'].map(
+    pattern,
+  )
+  const names = ['.', 'com', 'example.com'].map((text): NamePattern => ({ kind: 'name', text }))
+  assert.equal(verdictOf([...much, ...names]), QUESTION_DENIED_NAME)
+  assert.equal(verdictOf([]), QUESTION_DENIED_NAME)
+  fc.assert(
+    fc.property(fc.array(fc.stringMatching(/^[-a-z0-9_.*]{1,12}$/)), (texts) => {
+      const isAll = texts.some((text) => /^\*+$/.test(text))
+      const expected = isAll ? QUESTION_ALLOWED : QUESTION_DENIED_NAME
+      assert.equal(verdictOf(texts.map(pattern)), expected)
+    }),
+  )
+})
 
 test('a client is found by each of its addresses, and nobody by another', () => {
   const clients = [

@@ -11,6 +11,8 @@ import type { Server } from './routes.ts'
 export interface Channels {
   /** The question of flight n lies at n × QUESTION_BYTES: memory that the kernel may read. */
   readonly questions: Uint8Array
+  /** What `openRelay` sends lies here, at QUESTION_AT: room for a message of any length. */
+  readonly message: Uint8Array
   /** The reply that `next` found, from replyAt; it may be changed until the next call of `next`. */
   readonly reply: Uint8Array
   readonly replyAt: number
@@ -28,6 +30,17 @@ export interface Channels {
     server: Server,
     isStream: boolean,
     questionBytes: number,
+    nowMs: number,
+  ): number
+  /**
+   * The same for `message`, of which nothing is kept. On a stream it is the only one there, and gets
+   * another ID as well: it stands in `message` afterwards.
+   */
+  openRelay(
+    flight: number,
+    server: Server,
+    isStream: boolean,
+    messageBytes: number,
     nowMs: number,
   ): number
   /** Something has happened on a channel: does what can be done; then comes `next`. */

@@ -41,6 +41,7 @@ export interface SocketChannelOptions {
 
 export class SocketChannels implements Channels {
   readonly questions: Uint8Array
+  readonly message: Uint8Array
   reply: Uint8Array
   replyAt = 0
   replyBytes = 0
@@ -48,6 +49,7 @@ export class SocketChannels implements Channels {
   readonly #replyMemory: Region
   /** Where each flight's question begins, and the reply: made once, because a call boxes numbers. */
   readonly #questionPointers: readonly bigint[]
+  readonly #messagePointer: bigint
   readonly #replyPointer: bigint
   readonly #epoll: Epoll
   readonly #options: SocketChannelOptions
@@ -61,6 +63,9 @@ export class SocketChannels implements Channels {
     this.#questionPointers = Array.from({ length: flightsMax }, (_, flight) =>
       questions.pointer(flight * QUESTION_BYTES + QUESTION_AT),
     )
+    const message = Region.create(QUESTION_AT + MESSAGE_BYTES_MAX)
+    this.#messagePointer = message.pointer(QUESTION_AT)
+    this.message = message.u8
     this.#replyMemory = Region.create(MESSAGE_BYTES_MAX + 1)
     this.#replyPointer = this.#replyMemory.pointer(0)
     this.questions = questions.u8
@@ -89,9 +94,23 @@ export class SocketChannels implements Channels {
     nowMs: number,
   ): number {
     assert(this.#sockets[flight] === NO_SOCKET, 'one channel a flight')
-    if (!isStream) return this.#openUdp(flight, server, questionBytes)
+    if (!isStream) {
+      return this.#openUdp(flight, server, this.#questionPointers[flight]!, questionBytes)
+    }
     const at = flight * QUESTION_BYTES + QUESTION_AT
     return this.streams.open(flight, server, this.questions, at, questionBytes, nowMs)
+  }
+
+  openRelay(
+    flight: number,
+    server: Server,
+    isStream: boolean,
+    messageBytes: number,
+    nowMs: number,
+  ): number {
+    assert(this.#sockets[flight] === NO_SOCKET, 'one channel a flight')
+    if (!isStream) return this.#openUdp(flight, server, this.#messagePointer, messageBytes)
+    return this.streams.openAlone(flight, server, this.message, QUESTION_AT, messageBytes, nowMs)
   }
 
   ready(channel: number, events: number, nowMs: number): void {
@@ -132,14 +151,13 @@ export class SocketChannels implements Channels {
     this.streams.sweep(nowMs)
   }
 
-  #openUdp(flight: number, server: Server, questionBytes: number): number {
+  #openUdp(flight: number, server: Server, message: bigint, messageBytes: number): number {
     const { mark, token } = this.#options
     const socket = connectUdp(server.family, server.address, 0, server.port, mark)
     if (socket < 0) return socket
     this.#sockets[flight] = socket
     const added = this.#epoll.add(socket, EPOLLIN, token + flight)
-    const question = this.#questionPointers[flight]!
-    const sent = added < 0 ? added : send(socket, question, questionBytes)
+    const sent = added < 0 ? added : send(socket, message, messageBytes)
     if (sent < 0) this.close(flight)
     return Math.min(sent, 0)
   }

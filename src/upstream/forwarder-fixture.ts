@@ -15,8 +15,7 @@ import { FLAG_QR, FLAG_RA, FLAG_RD, TYPE_A } from '../wire/header.ts'
 import { buildMessage, parseMessage } from '../wire/message.ts'
 import { formatName, parseName } from '../wire/text.ts'
 import { SocketChannels } from './channels.ts'
-import { Forwarder } from './forwarder.ts'
-import { PROBES_MAX } from './probes.ts'
+import { Forwarder, OWN_CHANNELS } from './forwarder.ts'
 import { Routes, type Server } from './routes.ts'
 
 const FLIGHTS_MAX = 512
@@ -40,6 +39,8 @@ export class Asker {
   readonly #epoll = new Epoll()
   readonly #outcomes = new Map<number, Outcome>()
   readonly #askedMs = new Map<number, number>()
+  /** What became of relayed messages, by slot: the reply, or the failure. */
+  readonly relayed = new Map<number, Uint8Array | number>()
   #flight = 0
   #tickMs = 0
 
@@ -52,7 +53,7 @@ export class Asker {
     const routes = new Routes()
     routes.configure([servers], [{ name: parseName(zone), group: 0 }], [])
     this.channels = new SocketChannels(this.#epoll, {
-      ...{ flightsMax: FLIGHTS_MAX + PROBES_MAX, mark: 0, token: TOKEN, random, connectTls },
+      ...{ flightsMax: FLIGHTS_MAX + OWN_CHANNELS, mark: 0, token: TOKEN, random, connectTls },
     })
     const sink = {
       arrived: (flight: number, _bytes: Uint8Array, _at: number, answer: Answer): void =>
@@ -63,6 +64,9 @@ export class Asker {
         }),
       failed: (flight: number, failure: number): void =>
         this.#end(flight, { rcode: null, addressCount: 0, failure }),
+      relayed: (slot: number, bytes: Uint8Array, at: number, length: number): void =>
+        this.#endRelay(slot, bytes.slice(at, at + length)),
+      relayFailed: (slot: number, failure: number): void => this.#endRelay(slot, failure),
     }
     const options = { flightsMax: FLIGHTS_MAX, random, answer: new Answer() }
     this.forwarder = new Forwarder(routes, this.channels, sink, options)
@@ -84,6 +88,17 @@ export class Asker {
     }
     this.forwarder.ask(flight, 0, question, this.nowMs)
     return flight
+  }
+
+  /** Has a message passed on, and turns until it has ended; false: it did not leave. */
+  async relay(
+    slot: number,
+    message: Uint8Array,
+    isTcp = false,
+  ): Promise<Uint8Array | number | false> {
+    if (!this.forwarder.relay(slot, 0, message, 0, message.length, isTcp, this.nowMs)) return false
+    await this.until(() => this.relayed.has(slot))
+    return this.relayed.get(slot)!
   }
 
   /** Turns until the flights have ended. */
@@ -132,6 +147,11 @@ export class Asker {
     this.#epoll.close()
   }
 
+  #endRelay(slot: number, outcome: Uint8Array | number): void {
+    assert(!this.relayed.has(slot), 'a relay ends once')
+    this.relayed.set(slot, outcome)
+  }
+
   #end(flight: number, outcome: Omit<Outcome, 'afterMs'>): void {
     assert(!this.#outcomes.has(flight), 'a flight ends once')
     this.#outcomes.set(flight, { ...outcome, afterMs: this.nowMs - this.#askedMs.get(flight)! })
@@ -157,13 +177,15 @@ export class HotAsker {
     let id = 0
     const random = (): number => (id = (id + 4711) & 0xffff)
     const channels = new SocketChannels(this.#epoll, {
-      ...{ flightsMax: 8 + PROBES_MAX, mark: 0, token: 0, random, connectTls: () => -EMFILE },
+      ...{ flightsMax: 8 + OWN_CHANNELS, mark: 0, token: 0, random, connectTls: () => -EMFILE },
     })
     const sink = {
       arrived: (): void => {
         this.#endedCount++
       },
       failed: (): void => assert.fail('the server answers'),
+      relayed: (): void => assert.fail('nothing is relayed'),
+      relayFailed: (): void => assert.fail('nothing is relayed'),
     }
     const options = { flightsMax: 8, random, answer: new Answer() }
     this.#forwarder = new Forwarder(routes, channels, sink, options)

@@ -22,7 +22,7 @@
  *
  * Servers that are ill are probed, each once in PROBE_EVERY_MS, so that they get questions again as
  * soon as they are well (and so that a loop is found, see probes.ts). A probe is a flight behind
- * those of the pipeline that has one try and ends nowhere.
+ * those of the pipeline that has one try and ends nowhere. What is no question is relays.ts's.
  *
  * It performs its I/O through `Channels`, so that the same logic runs over scripted servers and a
  * clock that jumps. `channelReady` is called when a channel has something, `step` at the end of each
@@ -50,6 +50,7 @@ import { CHANNEL_LOST, type Channels, NOTHING_YET, QUESTION_AT, QUESTION_BYTES }
 import { chooseServer, GroupHealth, noteChoice, type ServerHealth } from './health.ts'
 import { isSameButCase, NEVER, setCase } from './letter-case.ts'
 import { Probes, PROBES_MAX } from './probes.ts'
+import { Relays, RELAYS_MAX } from './relays.ts'
 import type { Routes, Server } from './routes.ts'
 import {
   type AnswerSink,
@@ -62,6 +63,9 @@ import {
   type FlightQuestion,
   type Transport,
 } from './transport.ts'
+
+/** Channels beside those of the pipeline's flights. */
+export const OWN_CHANNELS = PROBES_MAX + RELAYS_MAX
 
 /** Of the OPT record behind our question. */
 const OPT_BYTES = 11
@@ -91,6 +95,7 @@ export class Forwarder implements Transport {
   readonly #random: () => number
   readonly #answer: Answer
   readonly #probes: Probes
+  readonly #relays: Relays
   readonly #flightsMax: number
   readonly #groupFlightsMax: number
   /** By group; made when it is first asked. */
@@ -159,6 +164,7 @@ export class Forwarder implements Transport {
     this.#active = new Int32Array(count)
     this.#place = new Int32Array(count)
     this.#fresh = new Int32Array(count)
+    this.#relays = new Relays(channels, sink, options.random, count)
     assert(channels.questions.length >= count * QUESTION_BYTES, 'a question for every flight')
   }
 
@@ -197,6 +203,26 @@ export class Forwarder implements Transport {
     this.#probes.hasReturned[probe] = 1
     this.#health(this.#flightsMax + probe).isLoop = true
     return true
+  }
+
+  get relayRoom(): number {
+    return this.#relays.room
+  }
+
+  relay(
+    slot: number,
+    group: number,
+    packet: Uint8Array,
+    start: number,
+    end: number,
+    isStream: boolean,
+    nowMs: number,
+  ): boolean {
+    const index = chooseServer(this.#groupHealth(group).servers, 0)
+    if (index < 0) return false
+    const server = this.#routes.servers(group)[index]!
+    const isTcp = isStream || server.transport !== 'udp'
+    return this.#relays.send(slot, server, isTcp, packet, start, end, nowMs)
   }
 
   #begin(flight: number, group: number, question: FlightQuestion, nowMs: number): void {
@@ -246,14 +272,19 @@ export class Forwarder implements Transport {
   /** A channel has something for one flight or more, or failed. */
   channelReady(channel: number, events: number, nowMs: number): void {
     const channels = this.#channels
-    const isStream = channel >= this.#state.length
+    const questions = this.#state.length
+    const isStream = channel >= questions + RELAYS_MAX
     channels.ready(channel, events, nowMs)
     // Of datagrams a few are read now, the rest at the next turn; from a stream all that came.
     for (let reads = 0; isStream || reads < MISMATCHES_MAX; reads++) {
       // A reply that lay in the socket while we stood still is as old as that: it is not taken.
-      if (!isStream && nowMs >= this.#deadlineMs[channel]!) return
+      if (channel < questions && nowMs >= this.#deadlineMs[channel]!) return
       const flight = channels.next(channel)
       if (flight === NOTHING_YET) return
+      if (flight >= questions) {
+        this.#relays.heard(flight, nowMs)
+        continue
+      }
       if (this.#state[flight] !== UDP && this.#state[flight] !== STREAM) continue
       if (nowMs >= this.#deadlineMs[flight]!) continue
       if (channels.replyBytes >= 0) this.#received(channel, flight, nowMs)
@@ -281,6 +312,7 @@ export class Forwarder implements Transport {
         this.#next(flight, nowMs)
       }
     }
+    this.#relays.tick(nowMs)
     this.#probe(nowMs)
     this.#channels.flush()
     this.#channels.sweep(nowMs)
@@ -288,7 +320,7 @@ export class Forwarder implements Transport {
 
   /** Replies that were not to our question: somebody is guessing, or a server is confused. */
   get mismatches(): number {
-    return this.#mismatchCount + this.#channels.mismatches
+    return this.#mismatchCount + this.#relays.mismatches + this.#channels.mismatches
   }
 
   /** Every server of the groups, with how it is doing; for `status`. */

@@ -12,6 +12,8 @@
  *                        reset, closed, or a reply to what was not asked here
  *
  * - A server has few connections: a further one when each has EASY_PLACES questions under way.
+ * - A message that must not be sent twice has one for itself, which is retired from the first
+ *   (relays.ts). These are ALONE_MAX at most, so that questions never lack a connection for them.
  * - A connection is retired when it is old, a little sooner or later than others, so that servers
  *   that were started meanwhile behind the same address get their share.
  * - Its server may close it at any time, most likely when it was idle. Who waits is told LOST when
@@ -40,6 +42,7 @@ import type { Server } from './routes.ts'
 
 const STREAMS_MAX = 64
 const STREAMS_PER_SERVER = 4
+const ALONE_MAX = 16
 /** Questions on a connection; a power of two. */
 const PLACES = 256
 const PLACE_MASK = PLACES - 1
@@ -51,7 +54,7 @@ const AGE_MS = 30_000
 const AGE_JITTER_MASK = 0x7fff
 
 const INPUT_BYTES = LENGTH_BYTES + MESSAGE_BYTES_MAX + 7 // a multiple of 8
-const OUTPUT_BYTES = PLACES * QUESTION_BYTES
+const OUTPUT_BYTES = PLACES * QUESTION_BYTES // more than one message of any length
 
 const NO_SOCKET = -1
 const NO_STREAM = -1
@@ -94,6 +97,7 @@ export class StreamPool {
   readonly #servers: (Server | null)[] = Array.from({ length: STREAMS_MAX }, () => null)
   readonly #isConnected = new Uint8Array(STREAMS_MAX)
   readonly #isRetired = new Uint8Array(STREAMS_MAX)
+  readonly #isAlone = new Uint8Array(STREAMS_MAX)
   readonly #isBroken = new Uint8Array(STREAMS_MAX)
   readonly #hasAnswered = new Uint8Array(STREAMS_MAX)
   readonly #isWaitingToWrite = new Uint8Array(STREAMS_MAX)
@@ -149,7 +153,37 @@ export class StreamPool {
   ): number {
     assert(this.#streamOf[flight] === NO_STREAM, 'one channel a flight')
     const stream = this.#choose(server, nowMs)
+    if (stream >= 0) this.#put(stream, flight, question, at, bytes, nowMs)
+    return Math.min(stream, 0)
+  }
+
+  /** The same for a message of any length, on a connection where nothing else is asked. */
+  openAlone(
+    flight: number,
+    server: Server,
+    message: Uint8Array,
+    at: number,
+    bytes: number,
+    nowMs: number,
+  ): number {
+    assert(this.#streamOf[flight] === NO_STREAM, 'one channel a flight')
+    const free = this.#freeForOne()
+    const stream = free < 0 ? -EMFILE : this.#connect(free, server, nowMs)
     if (stream < 0) return stream
+    this.#isAlone[stream] = 1
+    this.#isRetired[stream] = 1
+    this.#put(stream, flight, message, at, bytes, nowMs)
+    return 0
+  }
+
+  #put(
+    stream: number,
+    flight: number,
+    question: Uint8Array,
+    at: number,
+    bytes: number,
+    nowMs: number,
+  ): void {
     const place = this.#freePlace(stream)
     const id = (this.#options.random() & ~PLACE_MASK) | place
     putU16(question, at, id)
@@ -170,7 +204,6 @@ export class StreamPool {
     this.#writeEnd[stream] = end + total
     this.#dirty[stream] = 1
     this.#isDirty = true
-    return 0
   }
 
   /** The flight waits no more. */
@@ -283,6 +316,17 @@ export class StreamPool {
     return made < 0 && best >= 0 ? best : made
   }
 
+  /** Where one more that is alone may be, or NO_STREAM. */
+  #freeForOne(): number {
+    let alone = 0
+    let free = NO_STREAM
+    for (let stream = 0; stream < STREAMS_MAX; stream++) {
+      if (this.#sockets[stream] === NO_SOCKET) free = stream
+      else alone += this.#isAlone[stream]!
+    }
+    return alone < ALONE_MAX ? free : NO_STREAM
+  }
+
   #connect(stream: number, server: Server, nowMs: number): number {
     const socket = this.#options.connect(server)
     if (socket < 0) return socket
@@ -295,6 +339,7 @@ export class StreamPool {
     this.#servers[stream] = server
     this.#isConnected[stream] = 0
     this.#isRetired[stream] = 0
+    this.#isAlone[stream] = 0
     this.#isBroken[stream] = 0
     this.#hasAnswered[stream] = 0
     this.#isWaitingToWrite[stream] = 1

@@ -41,6 +41,25 @@ export interface Transport {
    * it waits for himself. That server is asked no more until it has answered by itself.
    */
   isReturned(name: Uint8Array, nameAt: number, nameBytes: number): boolean
+  /** How many messages more can be relayed. */
+  readonly relayRoom: number
+  /**
+   * Passes a message of another opcode than QUERY on, as it came but for its ID, to the server that
+   * a question would be asked of first; there must be room. Its end comes through AnswerSink, never
+   * from within this call.
+   * @param slot  what the sink is to call it
+   * @param isStream  it came by TCP, and goes by TCP
+   * @returns false when it did not leave: then nothing follows
+   */
+  relay(
+    slot: number,
+    group: number,
+    packet: Uint8Array,
+    start: number,
+    end: number,
+    isStream: boolean,
+    nowMs: number,
+  ): boolean
 }
 
 /** What is asked; a view that is only valid during the call. */
@@ -62,6 +81,10 @@ export interface AnswerSink {
   arrived(flight: number, bytes: Uint8Array, at: number, answer: Answer, nowMs: number): void
   /** No server gave one. */
   failed(flight: number, failure: FlightFailure, nowMs: number): void
+  /** The reply to a relayed message: as it came, valid during the call. */
+  relayed(slot: number, bytes: Uint8Array, at: number, length: number, nowMs: number): void
+  /** A relayed message got no reply, though it may have arrived. */
+  relayFailed(slot: number, failure: FlightFailure, nowMs: number): void
 }
 
 export type FlightFailure =

@@ -44,6 +44,8 @@ export const FLAG_CD = 0x0010
 export const RCODE_MASK = 0x000f
 
 export const OPCODE_QUERY = 0
+/** Stateful operations: about the connection that they come by. Source: RFC 8490. */
+export const OPCODE_DSO = 6
 
 export const RCODE_NOERROR = 0
 export const RCODE_FORMERR = 1

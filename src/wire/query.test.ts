@@ -210,9 +210,24 @@ test('an EDNS version that we do not speak is BADVERS, with the question in hand
 })
 
 test('another opcode is reported with its header, whatever follows', () => {
-  const { code, query } = read(buildMessage({ id: 9, flags: 0x2800, question: null }))
+  const { code, query, name } = read(buildMessage({ id: 9, flags: 0x2800, question: null }))
   assert.deepEqual([code, query.id, query.opcode], [QUERY_OPCODE, 9, 5])
   assert.equal(rcodeOfQuery(code), RCODE_NOTIMP)
+  assert.deepEqual([name, query.questionBytes], ['.', 0])
+})
+
+test('of another opcode the name is read, if there is one, and nothing behind it', () => {
+  const update = buildMessage({ ...plain, flags: 0x2800, edns: {} })
+  for (const packet of [update, update.subarray(0, -3), Uint8Array.from([...update, 1, 2, 3])]) {
+    const { code, query, name } = read(packet)
+    assert.deepEqual([code, name, query.type], [QUERY_OPCODE, 'www.example.com.', 28])
+    assert.deepEqual([query.questionBytes, query.hasEdns], [21, false])
+  }
+  const cut = read(update.subarray(0, 20))
+  assert.deepEqual([cut.code, cut.name, cut.query.questionBytes], [QUERY_OPCODE, '.', 0])
+  const two = update.slice()
+  putU16(two, 4, 2)
+  assert.deepEqual([read(two).name, read(two).query.questionBytes], ['.', 0])
 })
 
 test('#34 a message whose records cost more work than bytes is refused', () => {

@@ -44,7 +44,10 @@ export const QUERY_OK = 0
 export const QUERY_SHORT = -1
 /** QR is set: answering would let two servers answer each other for ever. */
 export const QUERY_IS_RESPONSE = -2
-/** Another opcode: only the header is read. */
+/**
+ * Another opcode: only the header is read, and the question or zone if there is exactly one. Where
+ * there is none its name is the root's.
+ */
 export const QUERY_OPCODE = -3
 /** Not exactly one question. Source: RFC 9619 §4. */
 export const QUERY_COUNT = -4
@@ -117,9 +120,27 @@ export function parseQuery(
   into.flags = flags
   into.opcode = (flags & OPCODE_MASK) >>> OPCODE_SHIFT
   if ((flags & FLAG_QR) !== 0) return QUERY_IS_RESPONSE
-  if (into.opcode !== OPCODE_QUERY) return QUERY_OPCODE
-  if (getU16(packet, start + QDCOUNT_AT) !== 1) return QUERY_COUNT
+  const fault = readQuestion(packet, start, end, into, nameOut, nameOutAt)
+  if (into.opcode !== OPCODE_QUERY) {
+    if (fault !== QUERY_OK) {
+      nameOut[nameOutAt] = 0
+      into.nameBytes = 1
+    }
+    return QUERY_OPCODE
+  }
+  if (fault !== QUERY_OK) return fault
+  return parseRecords(packet, start, start + QUESTION_AT + into.questionBytes, end, into)
+}
 
+function readQuestion(
+  packet: Uint8Array,
+  start: number,
+  end: number,
+  into: Query,
+  nameOut: Uint8Array,
+  nameOutAt: number,
+): number {
+  if (getU16(packet, start + QDCOUNT_AT) !== 1) return QUERY_COUNT
   // No pointer can be right here, there is nothing before it: the name lies as long as it is.
   const nameBytes = readName(packet, start, start + QUESTION_AT, end, nameOut, nameOutAt)
   const typeAt = start + QUESTION_AT + nameBytes
@@ -129,7 +150,7 @@ export function parseQuery(
   into.type = getU16(packet, typeAt)
   into.class = getU16(packet, typeAt + 2)
   into.nameHash = hashName(nameOut, nameOutAt, nameBytes, into.seed)
-  return parseRecords(packet, start, typeAt + 4, end, into)
+  return QUERY_OK
 }
 
 function parseRecords(
@@ -167,7 +188,7 @@ function parseRecords(
 
 /**
  * What a fault is answered with: an rcode, or NO_RCODE for what must be dropped without a word.
- * QUERY_OPCODE may also be sent on as it is (RFC 5625 §4.4): that is the caller's to decide.
+ * QUERY_OPCODE is for whoever does not send it on as it is (RFC 5625 §3; pipeline/relay.ts).
  */
 export function rcodeOfQuery(fault: number): number {
   switch (fault) {

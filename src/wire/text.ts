@@ -77,6 +77,15 @@ const RCODES: ReadonlyMap<string, number> = new Map([
   ['BADVERS', 16],
   ['BADCOOKIE', 23],
 ])
+/** Source: IANA's registry of DNS OpCodes. */
+const OPCODES: ReadonlyMap<number, string> = new Map([
+  [0, 'QUERY'],
+  [1, 'IQUERY'],
+  [2, 'STATUS'],
+  [4, 'NOTIFY'],
+  [5, 'UPDATE'],
+  [6, 'DSO'],
+])
 const TYPE_TEXTS = swap(TYPES)
 const CLASS_TEXTS = swap(CLASSES)
 const RCODE_TEXTS = swap(RCODES)
@@ -201,6 +210,11 @@ export function parseRcode(text: string): number {
   const rcode = RCODES.get(text.toUpperCase()) ?? parseNumbered(text, 'RCODE')
   if (rcode === null) throw new TextError(`"${text}" is not an rcode, like NXDOMAIN`)
   return rcode
+}
+
+/** 'NOTIFY', or 'OPCODE9' for one without a name. */
+export function formatOpcode(opcode: number): string {
+  return OPCODES.get(opcode) ?? `OPCODE${opcode}`
 }
 
 /** 65 of 'TYPE65'; null for anything else. Source: RFC 3597 §5. */

@@ -23,8 +23,7 @@ import { COUNTER_COUNT, Counters } from '../pipeline/counters.ts'
 import { Pipeline } from '../pipeline/pipeline.ts'
 import { PolicyTable } from '../policy/table.ts'
 import { SocketChannels } from '../upstream/channels.ts'
-import { Forwarder } from '../upstream/forwarder.ts'
-import { PROBES_MAX } from '../upstream/probes.ts'
+import { Forwarder, OWN_CHANNELS } from '../upstream/forwarder.ts'
 import { Routes, type Server } from '../upstream/routes.ts'
 import type { AnswerSink } from '../upstream/transport.ts'
 import { Answer } from '../wire/answer.ts'
@@ -93,7 +92,7 @@ function buildForwarder(
   configure(options.upstreams)
   const random = randomId()
   const channels = new SocketChannels(world.epoll, {
-    flightsMax: FLIGHTS_MAX + PROBES_MAX,
+    flightsMax: FLIGHTS_MAX + OWN_CHANNELS,
     mark: options.ownMark,
     token: TOKEN_FLIGHT,
     random,
@@ -106,6 +105,8 @@ function buildForwarder(
       arrived: (flight, bytes, at, answer, nowMs) =>
         sink().arrived(flight, bytes, at, answer, nowMs),
       failed: (flight, failure, nowMs) => sink().failed(flight, failure, nowMs),
+      relayed: (slot, bytes, at, length, nowMs) => sink().relayed(slot, bytes, at, length, nowMs),
+      relayFailed: (slot, failure, nowMs) => sink().relayFailed(slot, failure, nowMs),
     },
     { flightsMax: FLIGHTS_MAX, random, answer: new Answer() },
   )

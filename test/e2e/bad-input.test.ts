@@ -104,9 +104,7 @@ describe('a running proxy and its client', () => {
     ['bytes behind the end', Buffer.concat([QUERY, Buffer.alloc(5)]), RCODE_FORMERR],
     ['two OPT records', changed(Buffer.concat([WITH_OPT, OPT]), 11, 2), RCODE_FORMERR],
     ['an OPT record that is cut', WITH_OPT.subarray(0, WITH_OPT.length - 1), RCODE_FORMERR],
-    ['a status query', changed(QUERY, FLAGS_AT, 2 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
-    ['a notify', changed(QUERY, FLAGS_AT, 4 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
-    ['an update', changed(QUERY, FLAGS_AT, 5 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
+    ['a DSO message', changed(QUERY, FLAGS_AT, 6 << (OPCODE_SHIFT - 8)), RCODE_NOTIMP],
     [
       'a version of EDNS that nobody speaks',
       buildMessage({ id: 7, question: QUESTION, edns: { version: 1 } }),

@@ -23,7 +23,7 @@ import { encodeTable } from '../../src/policy/table-encode.ts'
 import { PolicyTable } from '../../src/policy/table.ts'
 import { FLIGHT_UNREACHABLE, type Transport } from '../../src/upstream/transport.ts'
 import { Answer, ANSWER_OK, parseAnswer } from '../../src/wire/answer.ts'
-import { FLAG_QR, FLAG_RD, FLAG_TC } from '../../src/wire/header.ts'
+import { FLAG_QR, FLAG_RD, FLAG_TC, OPCODE_QUERY } from '../../src/wire/header.ts'
 import { buildMessage, parseMessage } from '../../src/wire/message.ts'
 import type { Random } from './random.ts'
 import type { FuzzTarget } from './target.ts'
@@ -104,6 +104,7 @@ class PipelineWorld implements Replies {
   last: Uint8Array | null = null
   readonly #pipeline: Pipeline
   readonly #flights: Flight[] = []
+  readonly #relays: { slot: number; message: Uint8Array }[] = []
   readonly #records: RingReader
   readonly #writer: RingWriter
   /** What each client asked last. */
@@ -168,8 +169,13 @@ class PipelineWorld implements Replies {
     assert.equal(ended + this.waitingCount - waiting, isTaken ? 1 : 0, 'a reply, or a slot')
   }
 
-  /** Ends all flights: with the reply if it is an answer, otherwise without one. */
+  /** Ends all flights: with the reply if it is an answer, otherwise without one. Relays get it raw. */
   answerAll(replyTo: (question: Uint8Array) => Uint8Array | null): void {
+    for (const { slot, message } of this.#relays.splice(0)) {
+      const reply = replyTo(message.subarray(12)) ?? message
+      if (reply.length < 12) this.#pipeline.relayFailed(slot, FLIGHT_UNREACHABLE, 1010)
+      else this.#pipeline.relayed(slot, reply, 0, reply.length, 1010)
+    }
     for (const { flight, question } of this.#flights.splice(0)) {
       const reply = replyTo(question)
       const bytes = new Uint8Array((reply?.length ?? 0) + 100)
@@ -197,9 +203,11 @@ class PipelineWorld implements Replies {
     this.count++
     this.last = reply
     const message = parseMessage(reply)
+    assert.deepEqual(reply.subarray(0, 2), query.subarray(0, 2), "its ID is the query's")
+    // What is relayed is between client and server.
+    if (arrival.query.opcode !== OPCODE_QUERY) return
     assert.ok(message?.isWhole, 'a reply is whole')
     assert.ok((message.flags & FLAG_QR) !== 0)
-    assert.deepEqual(reply.subarray(0, 2), query.subarray(0, 2), "its ID is the query's")
     if (message.question !== null) {
       const end = 12 + message.question.name.length + 4
       assert.deepEqual(reply.subarray(12, end), query.subarray(12, end), 'and so is its question')
@@ -217,6 +225,11 @@ class PipelineWorld implements Replies {
       groupId: (group) => group,
       groupOfId: (id) => id,
       isReturned: () => false,
+      relayRoom: SLOTS,
+      relay: (slot, _, packet, start, end) => {
+        this.#relays.push({ slot, message: packet.slice(start, end) })
+        return true
+      },
       ask: (flight, _, { name, nameAt, nameBytes, type, class: qclass }) => {
         const ends = [type >> 8, type & 0xff, qclass >> 8, qclass & 0xff]
         const question = Uint8Array.from([...name.subarray(nameAt, nameAt + nameBytes), ...ends])

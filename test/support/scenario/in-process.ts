@@ -39,7 +39,7 @@ import { readClients } from '../../../src/policy/sources/clients.ts'
 import { readPolicies } from '../../../src/policy/sources/policies.ts'
 import { encodeTable } from '../../../src/policy/table-encode.ts'
 import { PolicyTable } from '../../../src/policy/table.ts'
-import { Forwarder } from '../../../src/upstream/forwarder.ts'
+import { Forwarder, OWN_CHANNELS } from '../../../src/upstream/forwarder.ts'
 import { PROBES_MAX } from '../../../src/upstream/probes.ts'
 import { type Endpoint, Routes, type Server } from '../../../src/upstream/routes.ts'
 import type { AnswerSink } from '../../../src/upstream/transport.ts'
@@ -134,7 +134,7 @@ export class InProcessWorld implements World {
     assert.deepEqual(faults, [], 'clients of a scenario can be read')
     this.#inventory = inventory
     this.#writer = this.datapath.writer(PLACE)
-    this.#channels = new ScriptedChannels(FLIGHTS_MAX + PROBES_MAX, this.clock, (address) =>
+    this.#channels = new ScriptedChannels(FLIGHTS_MAX + OWN_CHANNELS, this.clock, (address) =>
       this.#server(address),
     )
     this.#forwarder = this.#makeForwarder()
@@ -194,6 +194,9 @@ export class InProcessWorld implements World {
       arrived: (flight, bytes, at, answer, nowMs) =>
         this.#pipeline.arrived(flight, bytes, at, answer, nowMs),
       failed: (flight, failure, nowMs) => this.#pipeline.failed(flight, failure, nowMs),
+      relayed: (slot, bytes, at, length, nowMs) =>
+        this.#pipeline.relayed(slot, bytes, at, length, nowMs),
+      relayFailed: (slot, failure, nowMs) => this.#pipeline.relayFailed(slot, failure, nowMs),
     }
     const options = { flightsMax: FLIGHTS_MAX, random: countingIds(), answer: new Answer() }
     return new Forwarder(routes, this.#channels, sink, options)
@@ -304,7 +307,8 @@ export class InProcessWorld implements World {
     this.clock.advance('6s')
     await this.#check()
     assert.equal(this.#pipeline.waitingCount, 0, 'every query has ended')
-    assert.equal(this.#channels.openCount(FLIGHTS_MAX), 0, 'every channel is closed')
+    const probes = { from: FLIGHTS_MAX, until: FLIGHTS_MAX + PROBES_MAX }
+    assert.equal(this.#channels.openCountBut(probes), 0, 'every channel is closed')
     assert.equal(this.counter('answersReleasedUnprogrammed'), 0)
   }
 

@@ -43,10 +43,10 @@
  *     N s pass
  *     C[, C] asks [N times] NAME [CLASS] TYPE [of SERVER] [over tcp] [edns N] [without edns]
  *              [do] [cd]              all of them before any is answered; edns 1232 by default
- *     C sends HEX …                   these bytes, as a datagram to the cluster's DNS
+ *     C sends HEX … [of SERVER] [over tcp]              these bytes as a message
  * WHAT HOLDS THEN
  *     gets nothing | truncation | RCODE | no records | records | ADDRESS or CNAME target, …
- *              [ttl N] [ede N] [name NAME] [within N s]; waits for it
+ *              [ttl N] [ede N] [name NAME] [within N s], or bytes HEX …; waits for it
  *     C gets …                        about that client's last question, which need not be the last
  *     first ADDRESS, …                of several answers to it: each was the first in one of them
  *     flow VERDICT REASON             flow/reason.ts
@@ -63,9 +63,9 @@ import {
   addressOf,
   labelsOf,
   readFault,
-  readHex,
   readQuestion,
   readReply,
+  readSent,
   unknown,
 } from './phrases.ts'
 import { policyOfRule } from './policy-text.ts'
@@ -371,7 +371,7 @@ class Reader {
         this.#push({ kind: 'ask', question: readQuestion(clients, words) })
         return
       case 'sends':
-        this.#push({ kind: 'send', clients, bytes: readHex(words) })
+        this.#push({ kind: 'send', sent: readSent(clients, words) })
         return
       case 'gets':
         this.#push({ kind: 'gets', client, expected: readReply(words) })
@@ -425,7 +425,7 @@ function clientsOf(step: { line: number } & StepBody): { line: number; clients: 
     case 'ask':
       return [{ line, clients: [...step.question.clients] }]
     case 'send':
-      return [{ line, clients: [...step.clients] }]
+      return [{ line, clients: [...step.sent.clients] }]
     case 'gets':
       return step.client === null ? [] : [{ line, clients: [step.client] }]
     case 'grants':

@@ -11,6 +11,7 @@ import {
   type AskedQuestion,
   type ExpectedReply,
   LIE_SUBJECTS,
+  type SentBytes,
   type ServerFault,
 } from './scenario.ts'
 import type { Words } from './words.ts'
@@ -127,8 +128,20 @@ export function readQuestion(clients: readonly string[], words: Words): AskedQue
   }
 }
 
-export function readHex(words: Words): Uint8Array {
-  const text = words.rest().replaceAll(/\s/g, '')
+export function readSent(clients: readonly string[], words: Words): SentBytes {
+  const bytes = readHex(words)
+  let server: string | null = null
+  let isTcp = false
+  while (!words.isAtEnd) {
+    if (words.oneOf(['of', 'over'] as const) === 'of') server = addressOf(words.take(), words)
+    else isTcp = words.oneOf(['tcp', 'udp'] as const) === 'tcp'
+  }
+  return { clients, bytes, server, isTcp }
+}
+
+function readHex(words: Words): Uint8Array {
+  let text = ''
+  while (!words.isAtEnd && !['of', 'over'].includes(words.peek())) text += words.take()
   if (!/^([0-9a-f]{2})+$/i.test(text)) words.fault('bytes are written as pairs of hex digits')
   return Uint8Array.from(text.match(/../g)!, (pair) => Number.parseInt(pair, 16))
 }
@@ -157,12 +170,13 @@ export function readReply(words: Words): ExpectedReply {
   return { ...what, ttlSeconds, ede, withinMs, name }
 }
 
-type Outcome = Pick<ExpectedReply, 'what' | 'rcode' | 'addresses' | 'targets'>
+type Outcome = Pick<ExpectedReply, 'what' | 'rcode' | 'bytes' | 'addresses' | 'targets'>
 
 function readOutcome(words: Words): Outcome {
-  const none = { rcode: RCODE_NOERROR, addresses: null, targets: [] }
+  const none = { rcode: RCODE_NOERROR, bytes: null, addresses: null, targets: [] }
   const first = words.peek()
   if (words.has('nothing')) return { ...none, what: 'nothing' }
+  if (words.has('bytes')) return { ...none, what: 'bytes', bytes: readHex(words) }
   if (words.has('truncation')) return { ...none, what: 'truncation' }
   if (words.has('records')) return { ...none, what: 'records' }
   if (words.has('no')) {
@@ -179,7 +193,7 @@ function readOutcome(words: Words): Outcome {
   }
   const addresses = list.flatMap((text) => canonicalAddress(text) ?? [])
   const targets = list.filter((text) => canonicalAddress(text) === null)
-  return { what: 'records', rcode: RCODE_NOERROR, addresses, targets }
+  return { ...none, what: 'records', addresses, targets }
 }
 
 /** What to say of a word that is not among the known ones. */

@@ -79,12 +79,9 @@ class Run {
       case 'ask':
         return this.#send(messagesOf(step.question, () => this.#nextId++ & 0xffff))
       case 'send': {
-        const { clients, bytes } = step
+        const { clients, bytes, isTcp, server } = step.sent
         const messages = clients.map((client) => ({
-          client,
-          server: clusterDns(client),
-          isTcp: false,
-          bytes,
+          ...{ client, server: server ?? clusterDns(client), isTcp, bytes },
         }))
         return this.#send(messages)
       }
@@ -143,6 +140,13 @@ class Run {
       return
     }
     assert(reply !== null, `no reply came within ${limitMs} ms`)
+    if (expected.bytes !== null) {
+      const [seen, wanted] = [reply.bytes, expected.bytes].map((bytes) =>
+        Buffer.from(bytes).toString('hex'),
+      )
+      assert.equal(seen, wanted)
+      return
+    }
     const message = parseMessage(reply.bytes)
     assert(message?.isWhole, 'the reply is a whole message')
     assert.equal(message.id, (exchange.message.bytes[0]! << 8) | exchange.message.bytes[1]!, 'ID')

@@ -67,7 +67,7 @@ export type StepBody =
   | { readonly kind: 'kernel'; readonly state: KernelState }
   | { readonly kind: 'pass'; readonly ms: number }
   | { readonly kind: 'ask'; readonly question: AskedQuestion }
-  | { readonly kind: 'send'; readonly clients: readonly string[]; readonly bytes: Uint8Array }
+  | { readonly kind: 'send'; readonly sent: SentBytes }
   | { readonly kind: 'gets'; readonly client: string | null; readonly expected: ExpectedReply }
   | { readonly kind: 'grants'; readonly expected: ExpectedGrants }
   | { readonly kind: 'connects'; readonly connection: ExpectedConnection }
@@ -141,10 +141,20 @@ export interface AskedQuestion {
   readonly isCheckingDisabled: boolean
 }
 
+export interface SentBytes {
+  readonly clients: readonly string[]
+  readonly bytes: Uint8Array
+  /** null: CLUSTER_DNS of the client's family. */
+  readonly server: string | null
+  readonly isTcp: boolean
+}
+
 /** What each client of the question gets. */
 export interface ExpectedReply {
-  readonly what: 'nothing' | 'truncation' | 'records' | 'no records' | 'error'
+  readonly what: 'nothing' | 'bytes' | 'truncation' | 'records' | 'no records' | 'error'
   readonly rcode: number
+  /** With 'bytes': the whole message. */
+  readonly bytes: Uint8Array | null
   /**
    * With 'records': addresses of the answer section (hints included) in any order, and the targets
    * of its CNAME records in theirs; null: whatever they are.
@@ -191,6 +201,8 @@ export function serversOf(scenario: Scenario): string[] {
     switch (step.kind) {
       case 'ask':
         return [step.question.server]
+      case 'send':
+        return [step.sent.server]
       case 'fault':
         return [step.server]
       case 'records':

@@ -26,6 +26,7 @@ interface Open {
 
 export class ScriptedChannels implements Channels {
   readonly questions: Uint8Array
+  readonly message = new Uint8Array(QUESTION_AT + MESSAGE_BYTES_MAX)
   readonly reply = new Uint8Array(MESSAGE_BYTES_MAX + 1)
   readonly replyAt = 0
   replyBytes = 0
@@ -52,18 +53,27 @@ export class ScriptedChannels implements Channels {
     this.#open = Array.from({ length: flightsMax }, () => null)
   }
 
-  /** Of the first `flights`; those behind them are probes, which go on while a server is ill. */
-  openCount(flights: number): number {
-    return this.#open.slice(0, flights).filter((channel) => channel !== null).length
+  /** But for probes, which go on while a server is ill. */
+  openCountBut({ from, until }: { from: number; until: number }): number {
+    const isProbe = (channel: number): boolean => channel >= from && channel < until
+    return this.#open.filter((open, channel) => open !== null && !isProbe(channel)).length
   }
 
   open(flight: number, server: Server, isStream: boolean, questionBytes: number): number {
+    const at = flight * QUESTION_BYTES + QUESTION_AT
+    return this.#ask(flight, server, isStream, this.questions.slice(at, at + questionBytes))
+  }
+
+  openRelay(flight: number, server: Server, isStream: boolean, messageBytes: number): number {
+    const message = this.message.slice(QUESTION_AT, QUESTION_AT + messageBytes)
+    return this.#ask(flight, server, isStream, message)
+  }
+
+  #ask(flight: number, server: Server, isStream: boolean, question: Uint8Array): number {
     assert(this.#open[flight] === null, 'one channel a flight')
     const channel: Open = { waiting: [] }
     this.#open[flight] = channel
-    const at = flight * QUESTION_BYTES + QUESTION_AT
     const address = formatAddress(server.address, 0, server.family)
-    const question = this.questions.slice(at, at + questionBytes)
     const said = this.#serverOf(address).ask(question, isStream)
     for (const one of said) {
       const { bytes } = one

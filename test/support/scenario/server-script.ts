@@ -10,6 +10,8 @@ import {
   FLAG_RA,
   FLAG_RD,
   FLAG_TC,
+  FLAGS_AT,
+  OPCODE_MASK,
   RCODE_NOERROR,
   RCODE_NXDOMAIN,
   TYPE_CNAME,
@@ -82,6 +84,7 @@ interface Negative {
   readonly minimum: number
 }
 
+const ROOT = Uint8Array.of(0)
 const UNKNOWN: Negative = { ttlSeconds: 300, minimum: 300 }
 
 export class ScriptedServer {
@@ -115,13 +118,17 @@ export class ScriptedServer {
   /** @param bytes  the question as it came, without the length that a stream puts before it */
   ask(bytes: Uint8Array, isTcp: boolean): Said[] {
     const query = parseMessage(bytes)
-    assert(query?.question, 'a question to an upstream can be read')
-    const name = formatName(query.question.name).replace(/(.)\.$/, '$1')
+    assert(query !== null, 'a message to an upstream can be read')
+    const isQuestion = (query.flags & OPCODE_MASK) === 0
+    assert(query.question !== null || !isQuestion, 'a query has a question')
+    const name = formatName(query.question?.name ?? ROOT).replace(/(.)\.$/, '$1')
     this.#asked.push({ name: name.toLowerCase(), isTcp })
     if (this.#toDrop > 0) {
       this.#toDrop--
       return []
     }
+    const answered = (flags?: number, added?: readonly string[]): Uint8Array =>
+      isQuestion ? this.#answer(query, flags, added) : confirmed(bytes, query.flags)
     const fault = this.#fault
     switch (fault.kind) {
       case 'refuses':
@@ -129,24 +136,24 @@ export class ScriptedServer {
       case 'forwards':
         return [{ afterMs: 0, bytes: 'forwarded' }]
       case 'delays':
-        return [{ afterMs: fault.ms, bytes: this.#answer(query) }]
+        return [{ afterMs: fault.ms, bytes: answered() }]
       case 'says':
         return [{ afterMs: 0, bytes: this.#error(query, fault.rcode) }]
       case 'truncates':
-        return [{ afterMs: 0, bytes: this.#answer(query, isTcp && !fault.isAlways ? 0 : FLAG_TC) }]
+        return [{ afterMs: 0, bytes: answered(isTcp && !fault.isAlways ? 0 : FLAG_TC) }]
       case 'answers twice':
-        return [0, 0].map((afterMs) => ({ afterMs, bytes: this.#answer(query) }))
+        return [0, 0].map((afterMs) => ({ afterMs, bytes: answered() }))
       case 'adds':
-        return [{ afterMs: 0, bytes: this.#answer(query, 0, [fault.record]) }]
+        return [{ afterMs: 0, bytes: answered(0, [fault.record]) }]
       case 'lies': {
-        const truth: Said = { afterMs: 0, bytes: this.#answer(query) }
+        const truth: Said = { afterMs: 0, bytes: answered() }
         // Nobody but the server itself can write into a connection.
         if (isTcp) return [truth]
         const lie = lieTo(query, fault.about)
         return [...Array.from({ length: fault.count }, () => ({ afterMs: 0, bytes: lie })), truth]
       }
       default:
-        return [{ afterMs: 0, bytes: this.#answer(query) }]
+        return [{ afterMs: 0, bytes: answered() }]
     }
   }
 
@@ -167,14 +174,24 @@ export class ScriptedServer {
   }
 }
 
+/** To a message of another opcode: as it came, but for the bits that say so. */
+function confirmed(bytes: Uint8Array, flags: number): Uint8Array {
+  const reply = bytes.slice()
+  putU16(reply, FLAGS_AT, flags | FLAG_QR | FLAG_RA)
+  return reply
+}
+
 function head(query: Message, flags: number): Pick<Parts, 'id' | 'flags' | 'question' | 'edns'> {
-  const question = query.question!
-  const type = formatType(question.type)
+  const { question } = query
+  const opcode = query.flags & OPCODE_MASK
   return {
     id: query.id,
-    flags: FLAG_QR | FLAG_RD | FLAG_RA | flags,
-    question: `${formatName(question.name)} ${formatClass(question.class)} ${type}`,
-    edns: {},
+    flags: FLAG_QR | FLAG_RD | FLAG_RA | opcode | flags,
+    question:
+      question === null
+        ? null
+        : `${formatName(question.name)} ${formatClass(question.class)} ${formatType(question.type)}`,
+    ...(opcode === 0 ? { edns: {} } : {}),
   }
 }
 type Parts = Parameters<typeof buildMessage>[0]
