@@ -29,7 +29,7 @@
  *   - no call takes longer than HAND_STEPS_MAX steps of the eviction hand.
  */
 import { assert } from '../assert.ts'
-import { KIND_ERROR } from '../wire/answer.ts'
+import { KIND_ERROR, KIND_NXDOMAIN } from '../wire/answer.ts'
 import { BLOCK_BYTES, BlockStore, CONTENT_WORDS } from './blocks.ts'
 import { BucketTable } from './buckets.ts'
 import {
@@ -48,12 +48,14 @@ import {
   STATE_KIND_SHIFT,
   STATE_VISITED,
 } from './entry.ts'
-import { DEAD, failureTtl, freshness, isPrefetchDue } from './freshness.ts'
+import { DEAD, FRESH, failureTtl, freshness, isPrefetchDue } from './freshness.ts'
 import type { Question } from './question.ts'
 import { EntryReader, halfWords, isFailureKind, wordsOf } from './reader.ts'
 import { SieveQueue } from './sieve.ts'
 
 export const NO_ENTRY = -1
+/** What findNxdomain returns of a name that is known to exist. */
+export const EXISTS = -2
 
 /**
  * How far the hand may go for one insertion, about 0.1 ms. When all entries that it meets were
@@ -159,6 +161,39 @@ export class AnswerCache extends EntryReader {
     const state = (entry << 4) + ENTRY_STATE
     this.words[state] = this.words[state]! | STATE_VISITED
     return entry
+  }
+
+  /**
+   * The entry of a fresh NXDOMAIN for the question's name, of whatever type: it is the name that
+   * does not exist (RFC 2308 §5). EXISTS when a fresh answer of another type says the contrary, as
+   * those of some servers do; NO_ENTRY when there is neither. The one found counts as visited.
+   */
+  findNxdomain(question: Question, nowMs: number): number {
+    const words = this.words
+    const { name, nameAt, nameBytes, group } = question
+    const hash = question.hash | 0
+    const key = nameBytes | (question.keyFlags << STATE_FLAGS_SHIFT)
+    let found = NO_ENTRY
+    for (let entry = this.#buckets.firstOf(hash); entry !== 0; entry = this.#buckets.after(entry)) {
+      const head = entry << 4
+      if (
+        this.#buckets.hash(entry) !== hash ||
+        this.class(entry) !== question.class ||
+        (words[head + ENTRY_STATE]! & STATE_KEY) !== key ||
+        this.group(entry) !== group ||
+        !this.blocks.equals(head + ENTRY_CONTENT, name, nameAt, nameBytes) ||
+        this.isFailure(entry) ||
+        this.freshness(entry, nowMs) !== FRESH
+      ) {
+        continue
+      }
+      if (this.kind(entry) !== KIND_NXDOMAIN) return EXISTS
+      found = entry
+    }
+    if (found === NO_ENTRY) return NO_ENTRY
+    const state = (found << 4) + ENTRY_STATE
+    words[state] = words[state]! | STATE_VISITED
+    return found
   }
 
   /**

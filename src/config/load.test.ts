@@ -62,6 +62,7 @@ test('two keys are enough for a cache without root: everything else has a defaul
       maxNegativeTtlSeconds: 30,
       serveStaleSeconds: 0,
       prefetch: false,
+      nothingBelowNxdomain: false,
       rotate: true,
     },
     limits: { queriesPerSecond: 10_000, grants: 8192 },
@@ -90,7 +91,7 @@ upstreams:
     servers: [10.96.0.10, 192.0.2.1:5300, "[2001:db8::53]:54", 2001:db8::54]
     transport: tcp
   - {zones: ["."], servers: [/etc/resolv.conf, ./resolv.conf]}
-cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true, rotate: false}
+cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true, nothingBelowNxdomain: true, rotate: false}
 limits: {queriesPerSecond: 250, grants: 500}
 policy: {directory: ../policies, denyResponse: nodata, mode: audit}
 clients: {file: clients.yaml, unknown: closed}
@@ -138,6 +139,7 @@ clients: {file: clients.yaml, unknown: closed}
     maxNegativeTtlSeconds: 120,
     serveStaleSeconds: 3600,
     prefetch: true,
+    nothingBelowNxdomain: true,
     rotate: false,
   })
   assert.deepEqual(config.limits, { queriesPerSecond: 250, grants: 500 })
@@ -285,7 +287,7 @@ test('a mark has its value inside a mask that is wide enough', () => {
 
 test('a value of the wrong shape is named, whatever stands there', () => {
   assert.deepEqual(faultsOf('cache: 32MiB'), [
-    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch, rotate',
+    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch, nothingBelowNxdomain, rotate',
   ])
   assert.deepEqual(faultsOf('policy:'), ['1:1: policy: has no value; write one or remove the line'])
   assert.deepEqual(faultsOf('node: [a]'), ['1:7: node: must be a single value'])

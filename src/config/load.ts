@@ -68,6 +68,7 @@ export interface CacheConfig {
   readonly maxNegativeTtlSeconds: number
   readonly serveStaleSeconds: number
   readonly prefetch: boolean
+  readonly nothingBelowNxdomain: boolean
   readonly rotate: boolean
 }
 
@@ -180,6 +181,7 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
       maxNegativeTtlSeconds: cache['maxNegativeTtl'] as number,
       serveStaleSeconds: cache['serveStale'] as number,
       prefetch: cache['prefetch'] as boolean,
+      nothingBelowNxdomain: cache['nothingBelowNxdomain'] as boolean,
       rotate: cache['rotate'] as boolean,
     },
     limits: values['limits'] as Config['limits'],

@@ -75,6 +75,7 @@ class Process implements Transport {
         minTtlSeconds: 0,
         maxNegativeTtlSeconds: 30,
         prefetch,
+        nothingBelowNxdomain: false,
         rotate: true,
         queriesPerSecond: 0,
         grantsMax: 8192,
