@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { mkdtempDisposableSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { TEST_CERTIFICATE } from '../daemon/tls-fixture.ts'
 import { ConfigError, loadConfig, type MachineFacts, readConfig, readRun } from './load.ts'
 
 const MACHINE: MachineFacts = {
@@ -309,7 +313,7 @@ test('a value of the wrong shape is named, whatever stands there', () => {
 test('an empty file says what is missing', () => {
   assert.deepEqual(faults(''), [
     '1:1: listen.addresses: is missing, and has no default',
-    '1:1: upstreams: is missing; write a list of mappings of zones, servers, transport, serverName, pins',
+    '1:1: upstreams: is missing; write a list of mappings of zones, servers, transport, serverName, caFile, pins',
   ])
   assert.deepEqual(faults('[]'), [
     '1:1: must be a mapping of node, state, run, listen, intercept, upstreams, cache, limits, policy, clients, observe',
@@ -404,7 +408,7 @@ upstreams:
       { kind: 'address', address: '192.0.2.54', port: 8853 },
     ],
     transport: 'tls',
-    identity: { serverName: 'dns.example.net', pins: [pin] },
+    identity: { serverName: 'dns.example.net', pins: [pin], authorities: null },
   })
 })
 
@@ -423,5 +427,39 @@ upstreams:
       "6:71: upstreams[2].serverName: 'a b' is no host name and no address",
       '6:85: upstreams[2].pins[0]: is no pin; write SHA-256 of the public key in base64, 44 characters',
     ],
+  )
+})
+
+test('a caFile is read with the configuration, and what can’t be used is a fault in its line', () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), 'ngt-files-'))
+  const file = (name: string, text: string): string => {
+    writeFileSync(join(directory.path, name), text)
+    return join(directory.path, name)
+  }
+  const upstream = (caFile: string): string => `
+listen: {addresses: [127.0.0.1]}
+upstreams:
+  - {zones: ["."], servers: [192.0.2.53], transport: tls, serverName: dns.example.net, caFile: ${caFile}}
+`
+  const good = file('ca.pem', `# ours\n${TEST_CERTIFICATE}\n# and again\n${TEST_CERTIFICATE}\n`)
+  const { identity } = read(upstream(good)).upstreams[0]!
+  assert.equal(identity!.authorities, `${TEST_CERTIFICATE}\n${TEST_CERTIFICATE}`)
+  const fault = (path: string): string => faults(upstream(path)).join()
+  const start = '4:96: upstreams[0].caFile: cannot be used'
+  const missing = join(directory.path, 'none.pem')
+  assert(fault(missing).startsWith(`${start}: ${missing}: ENOENT`))
+  const empty = file('empty.pem', 'nothing')
+  assert.equal(fault(empty), `${start}: ${empty}: it has no certificate in PEM`)
+  const broken = file('broken.pem', TEST_CERTIFICATE.replace('MII', 'AAA'))
+  assert(fault(broken).startsWith(`${start}: ${broken}: certificate 1: `))
+  assert.match(fault(file('huge.pem', 'x'.repeat(2 << 20))), /more than certificates have/)
+  const pinned = upstream(good).replace(
+    'serverName: dns.example.net',
+    `pins: ["${'A'.repeat(43)}="]`,
+  )
+  const [stray] = faults(pinned)
+  assert.match(
+    stray!,
+    /upstreams\[0\]\.caFile: means nothing without transport: tls and serverName/,
   )
 })
