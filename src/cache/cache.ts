@@ -46,6 +46,7 @@ import {
   STATE_FLAGS_SHIFT,
   STATE_KEY,
   STATE_KIND_SHIFT,
+  STATE_PEERS,
   STATE_VISITED,
 } from './entry.ts'
 import { DEAD, FRESH, failureTtl, freshness, isPrefetchDue } from './freshness.ts'
@@ -71,6 +72,14 @@ export const CACHE_BYTES_MAX = 2 ** 32
 
 /** A failure is remembered for this long after its end, so that the next one backs off further. */
 const FAILURE_MEMORY_MS = 10_000
+
+/**
+ * For so long after the end of an answer that the peer told, the peer is left to ask for it anew:
+ * else both ask for each popular name whenever it ends, since both are asked for it before either
+ * has the answer. Longer than most upstreams take; short beside a TTL, which counts in seconds and
+ * of which we hand out up to one too many, since ages are whole seconds. A client is then told 0.
+ */
+const PEERS_TURN_MS = 200
 
 /** Buckets looked into for one entry that a sweep or a listing may handle. */
 const BUCKETS_PER_ENTRY = 8
@@ -296,6 +305,19 @@ export class AnswerCache extends EntryReader {
   isPrefetchDue(entry: number, nowMs: number): boolean {
     const ageSeconds = (nowMs - this.storedAtMs(entry)) / 1000
     return isPrefetchDue(this.ttlSeconds(entry), ageSeconds) && this.mayRefresh(entry, nowMs)
+  }
+
+  /** The entry is the peer's, who is left to ask for it anew until then: postponeRefresh. */
+  leaveToPeer(entry: number, untilMs: number): void {
+    const state = (entry << 4) + ENTRY_STATE
+    this.words[state] = this.words[state]! | STATE_PEERS
+    this.postponeRefresh(entry, untilMs)
+  }
+
+  /** Whether an answer of the peer's has ended so recently that the new one is on its way, if it is asked for. */
+  isPeersTurn(entry: number, nowMs: number): boolean {
+    const isPeers = (this.words[(entry << 4) + ENTRY_STATE]! & STATE_PEERS) !== 0
+    return isPeers && !this.isFailure(entry) && nowMs - this.expiresAtMs(entry) < PEERS_TURN_MS
   }
 
   /** mayRefresh is false until then, if it was not to be so for longer. */

@@ -8,6 +8,7 @@
  *              that they are silent, it is given at once
  *     dead     as if nothing were there
  *
+ * Just after the end of an answer that the peer told, it is still given: the peer is asking for it.
  * Where it has nothing fresh, a fresh NXDOMAIN for a name above may do (nothing-below.ts).
  *
  * What must stay true:
@@ -32,6 +33,10 @@ export function answerFromCache(context: Context, nowMs: number): boolean {
   const entry = cache.find(question)
   const age = entry < 0 ? DEAD : cache.freshness(entry, nowMs)
   if (age !== FRESH) {
+    if (entry >= 0 && cache.isPeersTurn(entry, nowMs)) {
+      giveCached(context, entry, nowMs)
+      return true
+    }
     if (context.options.nothingBelowNxdomain && answerNothingBelow(context, nowMs)) return true
     return age === STALE && answerStale(context, entry, nowMs)
   }
