@@ -5,9 +5,16 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { KIND_ERROR } from '../wire/answer.ts'
-import { blocksOf, bucketCountOf, messageOf, nameOf, TestCache } from './cache-fixture.ts'
-import { NO_ENTRY } from './cache.ts'
+import { KIND_ERROR, KIND_NXDOMAIN } from '../wire/answer.ts'
+import {
+  blocksOf,
+  bucketCountOf,
+  messageOf,
+  nameOf,
+  questionOf,
+  TestCache,
+} from './cache-fixture.ts'
+import { EXISTS, NO_ENTRY } from './cache.ts'
 import { FRESH } from './freshness.ts'
 
 const BYTES = 1 << 20
@@ -49,6 +56,15 @@ class Model {
 
   get(question: Question): Stored | undefined {
     return this.queue.find((stored) => stored.key === keyText(question))
+  }
+
+  /** What fresh answers say of the name: the NXDOMAINs among them, or null when it exists. */
+  denials(question: Question, nowMs: number): Stored[] | null {
+    const fresh = this.queue.filter(
+      ({ name, kind, storedMs, ttlSeconds }) =>
+        name === nameText(question) && kind !== KIND_ERROR && nowMs < storedMs + ttlSeconds * 1000,
+    )
+    return fresh.every(({ kind }) => kind === KIND_NXDOMAIN) ? fresh : null
   }
 
   insert(question: Question, answer: Omit<Stored, 'key' | 'hash' | 'name' | 'isVisited'>): void {
@@ -143,6 +159,7 @@ const answer = fc.record({
 const step = fc.oneof(
   { weight: 12, arbitrary: fc.record({ do: fc.constant('insert' as const), question, answer }) },
   { weight: 6, arbitrary: fc.record({ do: fc.constant('find' as const), question }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('find nxdomain' as const), question }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('fail' as const), question }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('remove' as const), question }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('pass' as const), ms: fc.nat(5000) }) },
@@ -198,6 +215,16 @@ function askStep(
   if (action.do === 'find') {
     assert.equal(cache.find(key) !== NO_ENTRY, stored !== undefined)
     if (stored !== undefined) stored.isVisited = true
+  } else if (action.do === 'find nxdomain') {
+    const denials = model.denials(asked, nowMs)
+    const entry = cache.cache.findNxdomain(questionOf(key), nowMs)
+    if (denials === null || denials.length === 0) {
+      assert.equal(entry, denials === null ? EXISTS : NO_ENTRY)
+    } else {
+      const found = denials.find((denial) => denial.key === keyOfEntry(cache, entry))
+      assert.ok(found !== undefined)
+      found.isVisited = true
+    }
   } else if (action.do === 'remove') {
     const entry = cache.find(key)
     if (entry !== NO_ENTRY) cache.cache.remove(entry)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { allocatesNothing } from '../../test/support/allocation.ts'
 import { KIND_ERROR, KIND_NODATA, KIND_NXDOMAIN, KIND_POSITIVE } from '../wire/answer.ts'
 import { messageOf, metaOf, nameOf, questionOf, TestCache, TYPE_AAAA } from './cache-fixture.ts'
-import { NO_ENTRY } from './cache.ts'
+import { EXISTS, NO_ENTRY } from './cache.ts'
 import { KIND_TIMEOUT, KIND_UNREACHABLE } from './entry.ts'
 import { DEAD, FRESH, STALE } from './freshness.ts'
 import { KEY_CD, KEY_DO } from './question.ts'
@@ -307,6 +307,33 @@ test('storing an answer frees the dead ones that lie in the same bucket', () => 
   insert({ name: nameOf('old.example.com'), hash: 5 }, { ttlSeconds: 1 })
   insert({ name: nameOf('new.example.com'), hash: 5 }, { nowMs: 1000 })
   assert.equal(cache.counters().entries, 1)
+})
+
+test('an NXDOMAIN is about its name, whatever type was asked for', () => {
+  const cache = new TestCache({ bytes: MiB, serveStaleMs: 60_000 })
+  const find = (asked: object, nowMs = 0): number =>
+    cache.cache.findNxdomain(questionOf({ ...www, ...asked }), nowMs)
+  assert.equal(find({}), NO_ENTRY)
+  const denial = cache.insert(www, { kind: KIND_NXDOMAIN, ttlSeconds: 30 })
+  assert.equal(find({ type: TYPE_AAAA }), denial)
+  for (const other of [{ class: 3 }, { keyFlags: KEY_CD }, { group: 1 }, { name: nameOf('com') }]) {
+    assert.equal(find(other), NO_ENTRY, JSON.stringify(other))
+  }
+  assert.equal(find({}, 30_000), NO_ENTRY, 'a stale one says nothing')
+  cache.fail({ ...www, type: 16 }, 0)
+  assert.equal(find({}), denial, 'nor does a failure')
+})
+
+test('a name that has any other fresh answer exists, whatever an NXDOMAIN for another type says', () => {
+  for (const kind of [KIND_POSITIVE, KIND_NODATA]) {
+    const cache = new TestCache({ bytes: MiB, serveStaleMs: 60_000 })
+    cache.insert({ ...www, type: 16 }, { kind: KIND_NXDOMAIN, ttlSeconds: 60 })
+    cache.insert(www, { kind, ttlSeconds: 30 })
+    const denial = cache.insert({ ...www, type: TYPE_AAAA }, { kind: KIND_NXDOMAIN })
+    assert.equal(cache.cache.findNxdomain(questionOf(www), 29_999), EXISTS)
+    const found = cache.cache.findNxdomain(questionOf(www), 30_000)
+    assert(found === denial || cache.cache.type(found) === 16)
+  }
 })
 
 test('clearing a name forgets all of its types and groups, and no other name', () => {

@@ -29,7 +29,7 @@
  *   - no call takes longer than HAND_STEPS_MAX steps of the eviction hand.
  */
 import { assert } from '../assert.ts'
-import { KIND_ERROR } from '../wire/answer.ts'
+import { KIND_ERROR, KIND_NXDOMAIN } from '../wire/answer.ts'
 import { BLOCK_BYTES, BlockStore, CONTENT_WORDS } from './blocks.ts'
 import { BucketTable } from './buckets.ts'
 import {
@@ -47,14 +47,17 @@ import {
   STATE_FLAGS_SHIFT,
   STATE_KEY,
   STATE_KIND_SHIFT,
+  STATE_PEERS,
   STATE_VISITED,
 } from './entry.ts'
-import { DEAD, failureTtl, freshness, isPrefetchDue } from './freshness.ts'
+import { DEAD, FRESH, failureTtl, freshness, isPrefetchDue } from './freshness.ts'
 import type { Question } from './question.ts'
 import { EntryReader, halfWords, isFailureKind, wordsOf } from './reader.ts'
 import { SieveQueue } from './sieve.ts'
 
 export const NO_ENTRY = -1
+/** What findNxdomain returns of a name that is known to exist. */
+export const EXISTS = -2
 
 /**
  * How far the hand may go for one insertion, about 0.1 ms. When all entries that it meets were
@@ -70,6 +73,14 @@ export const CACHE_BYTES_MAX = 2 ** 32
 
 /** A failure is remembered for this long after its end, so that the next one backs off further. */
 const FAILURE_MEMORY_MS = 10_000
+
+/**
+ * For so long after the end of an answer that the peer told, the peer is left to ask for it anew:
+ * else both ask for each popular name whenever it ends, since both are asked for it before either
+ * has the answer. Longer than most upstreams take; short beside a TTL, which counts in seconds and
+ * of which we hand out up to one too many, since ages are whole seconds. A client is then told 0.
+ */
+const PEERS_TURN_MS = 200
 
 /** Buckets looked into for one entry that a sweep or a listing may handle. */
 const BUCKETS_PER_ENTRY = 8
@@ -162,6 +173,39 @@ export class AnswerCache extends EntryReader {
     const state = (entry << 4) + ENTRY_STATE
     this.words[state] = this.words[state]! | STATE_VISITED
     return entry
+  }
+
+  /**
+   * The entry of a fresh NXDOMAIN for the question's name, of whatever type: it is the name that
+   * does not exist (RFC 2308 §5). EXISTS when a fresh answer of another type says the contrary, as
+   * those of some servers do; NO_ENTRY when there is neither. The one found counts as visited.
+   */
+  findNxdomain(question: Question, nowMs: number): number {
+    const words = this.words
+    const { name, nameAt, nameBytes, group } = question
+    const hash = question.hash | 0
+    const key = nameBytes | (question.keyFlags << STATE_FLAGS_SHIFT)
+    let found = NO_ENTRY
+    for (let entry = this.#buckets.firstOf(hash); entry !== 0; entry = this.#buckets.after(entry)) {
+      const head = entry << 4
+      if (
+        this.#buckets.hash(entry) !== hash ||
+        this.class(entry) !== question.class ||
+        (words[head + ENTRY_STATE]! & STATE_KEY) !== key ||
+        this.group(entry) !== group ||
+        !this.blocks.equals(head + ENTRY_CONTENT, name, nameAt, nameBytes) ||
+        this.isFailure(entry) ||
+        this.freshness(entry, nowMs) !== FRESH
+      ) {
+        continue
+      }
+      if (this.kind(entry) !== KIND_NXDOMAIN) return EXISTS
+      found = entry
+    }
+    if (found === NO_ENTRY) return NO_ENTRY
+    const state = (found << 4) + ENTRY_STATE
+    words[state] = words[state]! | STATE_VISITED
+    return found
   }
 
   /**
@@ -265,6 +309,19 @@ export class AnswerCache extends EntryReader {
   isPrefetchDue(entry: number, nowMs: number): boolean {
     const ageSeconds = (nowMs - this.storedAtMs(entry)) / 1000
     return isPrefetchDue(this.ttlSeconds(entry), ageSeconds) && this.mayRefresh(entry, nowMs)
+  }
+
+  /** The entry is the peer's, who is left to ask for it anew until then: postponeRefresh. */
+  leaveToPeer(entry: number, untilMs: number): void {
+    const state = (entry << 4) + ENTRY_STATE
+    this.words[state] = this.words[state]! | STATE_PEERS
+    this.postponeRefresh(entry, untilMs)
+  }
+
+  /** Whether an answer of the peer's has ended so recently that the new one is on its way, if it is asked for. */
+  isPeersTurn(entry: number, nowMs: number): boolean {
+    const isPeers = (this.words[(entry << 4) + ENTRY_STATE]! & STATE_PEERS) !== 0
+    return isPeers && !this.isFailure(entry) && nowMs - this.expiresAtMs(entry) < PEERS_TURN_MS
   }
 
   /** mayRefresh is false until then, if it was not to be so for longer. */

@@ -11,6 +11,7 @@
  *                          12–15  key flags, KEY_*
  *                          16–23  failures in a row since the last answer, 255 and more
  *                          24     visited since the eviction hand came by
+ *                          25     the peer's: it asked for it, and told us
  *      6        type | class << 16
  *      7        upstream group | address count << 16
  *      8, 9     double: when it was stored, monotonic milliseconds
@@ -51,6 +52,7 @@ export const STATE_KIND_SHIFT = 8
 export const STATE_FLAGS_SHIFT = 12
 export const STATE_FAILURES_SHIFT = 16
 export const STATE_VISITED = 1 << 24
+export const STATE_PEERS = 1 << 25
 /** The part of the state that belongs to the key: name bytes and key flags. */
 export const STATE_KEY = 0xf0ff
 export const FAILURES_MAX = 255

@@ -116,6 +116,20 @@ test('an answer of the peer’s is left to the peer to ask for again, until it i
   assert.equal(to.cache.isPrefetchDue(ours, 28_501 + 27_000), true)
 })
 
+test('just after its end an answer of the peer’s is the peer’s to ask for anew, and one of ours is not', () => {
+  const { from, to, tell } = pair()
+  const entry = from.insert(www, { ...answer, ttlSeconds: 10 })
+  const copy = tell(entry, 0)
+  assert.equal(to.cache.isPeersTurn(copy, 10_199), true)
+  assert.equal(to.cache.isPeersTurn(copy, 10_200), false)
+  assert.equal(from.cache.isPeersTurn(entry, 10_000), false)
+  const own = to.insert(here, { ...answer, ttlSeconds: 10, nowMs: 10_300 })
+  assert.equal(to.cache.isPeersTurn(own, 20_300), false)
+  const other = pair()
+  const failure = other.tell(other.from.fail(www, 0, aboutWww(messageOf(2, 40))), 0)
+  assert.equal(other.to.cache.isPeersTurn(failure, 1000), false)
+})
+
 test('a failure that the peer had is backed off from here too', () => {
   const { from, to, tell } = pair()
   const failed = from.fail(www, 0, aboutWww(messageOf(2, 40)))

@@ -179,7 +179,7 @@ export class LearnedCodec {
       storedMs,
     )
     if (entry >= 0 && this.#cache.storedAtMs(entry) === storedMs) {
-      this.#cache.postponeRefresh(entry, storedMs + ttlSeconds * PEERS_SHARE_MS)
+      this.#cache.leaveToPeer(entry, storedMs + ttlSeconds * PEERS_SHARE_MS)
     }
     return entry
   }

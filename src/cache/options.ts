@@ -52,6 +52,12 @@ export const CACHE_OPTIONS = [
     why: 'Asks again for a name that is asked for in the last tenth of its TTL, so that popular names are never waited for. Only TTLs from 10 s on.',
   },
   {
+    key: 'cache.nothingBelowNxdomain',
+    kind: 'boolean',
+    default: false,
+    why: 'A cached NXDOMAIN answers for its name with every type, and for all names below it (RFC 8020), so that a flood of invented names below one that does not exist stays here. Leave it off where an upstream says NXDOMAIN for a name that has names below it but no records: it should say NODATA, and those names would be lost. Questions with DO are always asked, since the proof is not kept for them.',
+  },
+  {
     key: 'cache.rotate',
     kind: 'boolean',
     default: true,

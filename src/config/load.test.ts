@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { mkdtempDisposableSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { TEST_CERTIFICATE } from '../daemon/tls-fixture.ts'
 import { ConfigError, loadConfig, type MachineFacts, readConfig, readRun } from './load.ts'
 
 const MACHINE: MachineFacts = {
@@ -62,6 +66,7 @@ test('two keys are enough for a cache without root: everything else has a defaul
       maxNegativeTtlSeconds: 30,
       serveStaleSeconds: 0,
       prefetch: false,
+      nothingBelowNxdomain: false,
       rotate: true,
     },
     limits: { queriesPerSecond: 10_000, grants: 8192 },
@@ -90,7 +95,7 @@ upstreams:
     servers: [10.96.0.10, 192.0.2.1:5300, "[2001:db8::53]:54", 2001:db8::54]
     transport: tcp
   - {zones: ["."], servers: [/etc/resolv.conf, ./resolv.conf]}
-cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true, rotate: false}
+cache: {size: 64MiB, maxTtl: 1d, minTtl: 5s, maxNegativeTtl: 2m, serveStale: 1h, prefetch: true, nothingBelowNxdomain: true, rotate: false}
 limits: {queriesPerSecond: 250, grants: 500}
 policy: {directory: ../policies, denyResponse: nodata, mode: audit}
 clients: {file: clients.yaml, unknown: closed}
@@ -138,6 +143,7 @@ clients: {file: clients.yaml, unknown: closed}
     maxNegativeTtlSeconds: 120,
     serveStaleSeconds: 3600,
     prefetch: true,
+    nothingBelowNxdomain: true,
     rotate: false,
   })
   assert.deepEqual(config.limits, { queriesPerSecond: 250, grants: 500 })
@@ -285,7 +291,7 @@ test('a mark has its value inside a mask that is wide enough', () => {
 
 test('a value of the wrong shape is named, whatever stands there', () => {
   assert.deepEqual(faultsOf('cache: 32MiB'), [
-    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch, rotate',
+    '1:8: cache: must be a mapping of size, maxTtl, minTtl, maxNegativeTtl, serveStale, prefetch, nothingBelowNxdomain, rotate',
   ])
   assert.deepEqual(faultsOf('policy:'), ['1:1: policy: has no value; write one or remove the line'])
   assert.deepEqual(faultsOf('node: [a]'), ['1:7: node: must be a single value'])
@@ -307,7 +313,7 @@ test('a value of the wrong shape is named, whatever stands there', () => {
 test('an empty file says what is missing', () => {
   assert.deepEqual(faults(''), [
     '1:1: listen.addresses: is missing, and has no default',
-    '1:1: upstreams: is missing; write a list of mappings of zones, servers, transport, serverName, pins',
+    '1:1: upstreams: is missing; write a list of mappings of zones, servers, transport, serverName, caFile, pins',
   ])
   assert.deepEqual(faults('[]'), [
     '1:1: must be a mapping of node, state, run, listen, intercept, upstreams, cache, limits, policy, clients, observe',
@@ -402,7 +408,7 @@ upstreams:
       { kind: 'address', address: '192.0.2.54', port: 8853 },
     ],
     transport: 'tls',
-    identity: { serverName: 'dns.example.net', pins: [pin] },
+    identity: { serverName: 'dns.example.net', pins: [pin], authorities: null },
   })
 })
 
@@ -421,5 +427,39 @@ upstreams:
       "6:71: upstreams[2].serverName: 'a b' is no host name and no address",
       '6:85: upstreams[2].pins[0]: is no pin; write SHA-256 of the public key in base64, 44 characters',
     ],
+  )
+})
+
+test('a caFile is read with the configuration, and what can’t be used is a fault in its line', () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), 'ngt-files-'))
+  const file = (name: string, text: string): string => {
+    writeFileSync(join(directory.path, name), text)
+    return join(directory.path, name)
+  }
+  const upstream = (caFile: string): string => `
+listen: {addresses: [127.0.0.1]}
+upstreams:
+  - {zones: ["."], servers: [192.0.2.53], transport: tls, serverName: dns.example.net, caFile: ${caFile}}
+`
+  const good = file('ca.pem', `# ours\n${TEST_CERTIFICATE}\n# and again\n${TEST_CERTIFICATE}\n`)
+  const { identity } = read(upstream(good)).upstreams[0]!
+  assert.equal(identity!.authorities, `${TEST_CERTIFICATE}\n${TEST_CERTIFICATE}`)
+  const fault = (path: string): string => faults(upstream(path)).join()
+  const start = '4:96: upstreams[0].caFile: cannot be used'
+  const missing = join(directory.path, 'none.pem')
+  assert(fault(missing).startsWith(`${start}: ${missing}: ENOENT`))
+  const empty = file('empty.pem', 'nothing')
+  assert.equal(fault(empty), `${start}: ${empty}: it has no certificate in PEM`)
+  const broken = file('broken.pem', TEST_CERTIFICATE.replace('MII', 'AAA'))
+  assert(fault(broken).startsWith(`${start}: ${broken}: certificate 1: `))
+  assert.match(fault(file('huge.pem', 'x'.repeat(2 << 20))), /more than certificates have/)
+  const pinned = upstream(good).replace(
+    'serverName: dns.example.net',
+    `pins: ["${'A'.repeat(43)}="]`,
+  )
+  const [stray] = faults(pinned)
+  assert.match(
+    stray!,
+    /upstreams\[0\]\.caFile: means nothing without transport: tls and serverName/,
   )
 })

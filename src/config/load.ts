@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseDocument } from 'yaml'
 import { canonicalAddress } from '../identity/address.ts'
+import { readCertificates } from './certificates.ts'
 import { type ConfigFault, ConfigDocument, type Values } from './document.ts'
 import type { Mark, UpstreamServer, WrittenServer } from './values.ts'
 
@@ -51,6 +52,8 @@ export interface UpstreamConfig {
   readonly identity: {
     readonly serverName: string | null
     readonly pins: readonly string[]
+    /** What caFile holds: authorities in PEM. null: those that Node trusts. */
+    readonly authorities: string | null
   } | null
 }
 
@@ -59,6 +62,7 @@ interface WrittenUpstream extends Pick<UpstreamConfig, 'zones' | 'transport'> {
   readonly servers: readonly WrittenServer[]
   readonly serverName: string | null
   readonly pins: readonly string[]
+  readonly caFile: string | null
 }
 
 export interface CacheConfig {
@@ -68,6 +72,7 @@ export interface CacheConfig {
   readonly maxNegativeTtlSeconds: number
   readonly serveStaleSeconds: number
   readonly prefetch: boolean
+  readonly nothingBelowNxdomain: boolean
   readonly rotate: boolean
 }
 
@@ -129,13 +134,14 @@ export function readConfig(text: string, file: string, machine: MachineFacts): C
   const absolute = path.resolve(file)
   const document = new ConfigDocument(text, file, { directory: path.dirname(absolute) })
   const values = document.read()
-  if (document.faults.length === 0) checkTogether(values, document)
+  const authorities = new Map<string, string>()
+  if (document.faults.length === 0) checkTogether(values, authorities, document)
   if (document.faults.length > 0) {
     throw new ConfigError(
       [...document.faults].sort((a, b) => a.line - b.line || a.column - b.column),
     )
   }
-  return freeze(assemble(values, absolute, machine))
+  return freeze(assemble(values, authorities, absolute, machine))
 }
 
 /**
@@ -162,7 +168,12 @@ function defaultState(machine: MachineFacts): string {
 }
 
 /** Gives the values of options.ts their types and units. */
-function assemble(values: Values, file: string, machine: MachineFacts): Config {
+function assemble(
+  values: Values,
+  authorities: Authorities,
+  file: string,
+  machine: MachineFacts,
+): Config {
   const cache = values['cache'] as Record<string, number | boolean>
   const clients = values['clients'] as Values
   return {
@@ -172,7 +183,9 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
     run: (values['run'] as string | null) ?? defaultRun(machine),
     listen: values['listen'] as Config['listen'],
     intercept: values['intercept'] as Config['intercept'],
-    upstreams: (values['upstreams'] as WrittenUpstream[]).map(assembleUpstream),
+    upstreams: (values['upstreams'] as WrittenUpstream[]).map((written) =>
+      assembleUpstream(written, authorities),
+    ),
     cache: {
       sizeBytes: cache['size'] as number,
       maxTtlSeconds: cache['maxTtl'] as number,
@@ -180,6 +193,7 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
       maxNegativeTtlSeconds: cache['maxNegativeTtl'] as number,
       serveStaleSeconds: cache['serveStale'] as number,
       prefetch: cache['prefetch'] as boolean,
+      nothingBelowNxdomain: cache['nothingBelowNxdomain'] as boolean,
       rotate: cache['rotate'] as boolean,
     },
     limits: values['limits'] as Config['limits'],
@@ -191,18 +205,27 @@ function assemble(values: Values, file: string, machine: MachineFacts): Config {
   }
 }
 
-function assembleUpstream(written: WrittenUpstream): UpstreamConfig {
-  const { zones, transport, serverName, pins } = written
+function assembleUpstream(written: WrittenUpstream, authorities: Authorities): UpstreamConfig {
+  const { zones, transport, serverName, pins, caFile } = written
   const servers = written.servers.map((server) =>
     server.kind === 'file' ? server : { ...server, port: server.port ?? PORTS[transport] },
   )
-  return { zones, servers, transport, identity: transport === 'tls' ? { serverName, pins } : null }
+  if (transport !== 'tls') return { zones, servers, transport, identity: null }
+  const trusted = caFile === null ? null : authorities.get(caFile)!
+  return { zones, servers, transport, identity: { serverName, pins, authorities: trusted } }
 }
 
 const PORTS = { udp: 53, tcp: 53, tls: 853 } as const
 
+/** What is in each caFile, by its path. */
+type Authorities = ReadonlyMap<string, string>
+
 /** What must hold between keys that are each fine alone. */
-function checkTogether(values: Values, document: ConfigDocument): void {
+function checkTogether(
+  values: Values,
+  authorities: Map<string, string>,
+  document: ConfigDocument,
+): void {
   const cache = values['cache'] as { minTtl: number; maxTtl: number }
   if (cache.minTtl > cache.maxTtl) document.faultAt('cache.minTtl', 'is more than cache.maxTtl')
 
@@ -220,6 +243,7 @@ function checkTogether(values: Values, document: ConfigDocument): void {
   const zones = new Map<string, string>()
   for (const [index, upstream] of (values['upstreams'] as WrittenUpstream[]).entries()) {
     checkUpstream(upstream, `upstreams[${index}]`, listen, zones, document)
+    readAuthorities(upstream, `upstreams[${index}].caFile`, authorities, document)
   }
 }
 
@@ -267,6 +291,25 @@ function checkIdentity(upstream: WrittenUpstream, key: string, document: ConfigD
     if (/^[A-Za-z0-9+/]{43}=$/.test(pin)) continue
     const why = 'is no pin; write SHA-256 of the public key in base64, 44 characters'
     document.faultAt(`${key}.pins[${index}]`, why)
+  }
+}
+
+/** Reads a caFile, with the configuration: one that can't be used is a fault in it like any other. */
+function readAuthorities(
+  { caFile, transport, serverName }: WrittenUpstream,
+  key: string,
+  authorities: Map<string, string>,
+  document: ConfigDocument,
+): void {
+  if (caFile === null || authorities.has(caFile)) return
+  if (transport !== 'tls' || serverName === null) {
+    document.faultAt(key, 'means nothing without transport: tls and serverName')
+    return
+  }
+  try {
+    authorities.set(caFile, readCertificates(caFile))
+  } catch (error) {
+    document.faultAt(key, `cannot be used: ${caFile}: ${(error as Error).message}`)
   }
 }
 

@@ -120,7 +120,13 @@ export const OPTIONS: readonly Option[] = [
     key: 'upstreams[].serverName',
     kind: 'text',
     default: null,
-    why: "With tls: the name, or address, that the servers' certificates must be for. Their authority must be one that Node trusts; NODE_EXTRA_CA_CERTS adds others.",
+    why: "With tls: the name, or address, that the servers' certificates must be for. Their authority must be one of caFile, or, without it, one that Node trusts.",
+  },
+  {
+    key: 'upstreams[].caFile',
+    kind: 'path',
+    default: null,
+    why: 'With tls and serverName: file of certificates in PEM, the authorities that are trusted, and no others. It is read at start and when the configuration is (SIGHUP).',
   },
   {
     key: 'upstreams[].pins',

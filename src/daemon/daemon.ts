@@ -286,6 +286,7 @@ export class Daemon implements DaemonView {
       maxNegativeTtlSeconds: cache.maxNegativeTtlSeconds,
       serveStaleSeconds: cache.serveStaleSeconds,
       prefetch: cache.prefetch,
+      nothingBelowNxdomain: cache.nothingBelowNxdomain,
       rotate: cache.rotate,
       upstreams: this.upstreams.table(),
       ownMark: marks?.own ?? 0,

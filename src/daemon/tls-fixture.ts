@@ -7,11 +7,16 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { answerTo } from '../upstream/forwarder-fixture.ts'
+import { PADDING_BYTES_MAX, padOpt } from '../wire/edns.ts'
 import { parseMessage } from '../wire/message.ts'
 import { formatName } from '../wire/text.ts'
 
 export class TlsServer {
   questionCount = 0
+  /** Connections that went on with a former one's session. */
+  resumedCount = 0
+  /** Lengths of the questions, each once. */
+  readonly lengths = new Set<number>()
   protocol: string | false | null = null
   readonly #sockets: TLSSocket[] = []
   readonly #server = createServer(
@@ -19,6 +24,7 @@ export class TlsServer {
     (socket) => {
       this.#sockets.push(socket)
       this.protocol = socket.alpnProtocol
+      if (socket.isSessionReused()) this.resumedCount++
       socket.on('error', () => {}) // who does not trust us goes away
       let stream = Buffer.alloc(0)
       socket.on('data', (more: Buffer) => {
@@ -27,7 +33,8 @@ export class TlsServer {
           const bytes = stream.subarray(2, 2 + stream.readUInt16BE())
           stream = stream.subarray(2 + bytes.length)
           this.questionCount++
-          const answer = answerTo({ bytes, name: formatName(parseMessage(bytes)!.question!.name) })
+          this.lengths.add(bytes.length)
+          const answer = paddedAnswerTo(bytes)
           const length = Buffer.alloc(2)
           length.writeUInt16BE(answer.length)
           socket.write(Buffer.concat([length, answer]))
@@ -56,6 +63,14 @@ export class TlsServer {
     this.#server.close()
     for (const socket of this.#sockets) socket.destroy()
   }
+}
+
+/** As servers do for those who pad their questions. */
+function paddedAnswerTo(bytes: Uint8Array): Uint8Array {
+  const answer = answerTo({ bytes, name: formatName(parseMessage(bytes)!.question!.name) })
+  const out = new Uint8Array(answer.length + PADDING_BYTES_MAX)
+  out.set(answer)
+  return out.subarray(0, padOpt(out, 0, answer.length))
 }
 
 /** For dns.example.net and 127.0.0.1, of its own authority, until 2126. */

@@ -23,9 +23,14 @@ class Lines {
   } as unknown as Log
 }
 
-function askerOf(port: number, identity: TlsIdentity, said = new Lines()): Asker {
+function askerOf(
+  port: number,
+  known: Partial<TlsIdentity>,
+  said = new Lines(),
+  relay = new TlsRelay(said.log),
+): Asker {
   const address = Uint8Array.of(127, 0, 0, 1)
-  const relay = new TlsRelay(said.log)
+  const identity = { serverName: null, pins: [], authorities: null, ...known }
   const pair = new StreamPair()
   return new Asker([{ family: 4, address, port, transport: 'tls', identity }], '.', (server) => {
     assert.equal(pair.open(), 0)
@@ -41,7 +46,7 @@ async function ask(asker: Asker, count: number): Promise<Outcome[]> {
 
 test('many questions go over few TLS connections to a server whose key is pinned', async () => {
   using server = await TlsServer.start()
-  using asker = askerOf(server.port, { serverName: null, pins: [OTHER_PIN, TEST_PIN] })
+  using asker = askerOf(server.port, { pins: [OTHER_PIN, TEST_PIN] })
   for (let round = 0; round < 3; round++) {
     const outcomes = await ask(asker, 50)
     assert(
@@ -55,7 +60,7 @@ test('many questions go over few TLS connections to a server whose key is pinned
 test('a server with another key gets no question, and it is said once', async () => {
   using server = await TlsServer.start()
   const said = new Lines()
-  using asker = askerOf(server.port, { serverName: null, pins: [OTHER_PIN] }, said)
+  using asker = askerOf(server.port, { pins: [OTHER_PIN] }, said)
   const [outcome] = await ask(asker, 1)
   assert.equal(outcome!.failure, FLIGHT_UNREACHABLE)
   assert.equal(server.questionCount, 0)
@@ -64,7 +69,7 @@ test('a server with another key gets no question, and it is said once', async ()
 
 test('a certificate of an authority that nobody trusts gets no question, whatever name it has', async () => {
   using server = await TlsServer.start()
-  using asker = askerOf(server.port, { serverName: 'dns.example.net', pins: [] })
+  using asker = askerOf(server.port, { serverName: 'dns.example.net' })
   assert.equal((await ask(asker, 1))[0]!.failure, FLIGHT_UNREACHABLE)
   using pinned = askerOf(server.port, { serverName: 'dns.example.net', pins: [TEST_PIN] })
   assert.equal((await ask(pinned, 1))[0]!.failure, FLIGHT_UNREACHABLE)
@@ -77,12 +82,12 @@ test('of a trusted authority, the certificate must be for the name, or the addre
   setDefaultCACertificates([...former, TEST_CERTIFICATE])
   try {
     for (const serverName of ['dns.example.net', '127.0.0.1']) {
-      using asker = askerOf(server.port, { serverName, pins: [] })
+      using asker = askerOf(server.port, { serverName })
       assert.equal((await ask(asker, 1))[0]!.rcode, RCODE_NOERROR, serverName)
     }
     const before = server.questionCount
     for (const serverName of ['other.example.net', '127.0.0.2']) {
-      using asker = askerOf(server.port, { serverName, pins: [] })
+      using asker = askerOf(server.port, { serverName })
       assert.equal((await ask(asker, 1))[0]!.failure, FLIGHT_UNREACHABLE, serverName)
     }
     using asker = askerOf(server.port, { serverName: 'dns.example.net', pins: [OTHER_PIN] })
@@ -97,8 +102,83 @@ test('a port where nobody listens is a failure like any other', async () => {
   const server = await TlsServer.start()
   const { port } = server
   server[Symbol.dispose]()
-  using asker = askerOf(port, { serverName: null, pins: [TEST_PIN] })
+  using asker = askerOf(port, { pins: [TEST_PIN] })
   const [outcome] = await ask(asker, 1)
   assert.equal(outcome!.failure, FLIGHT_UNREACHABLE)
   assert.equal(asker.forwarder.queries, 2)
+})
+
+test('with authorities of its own a server is known by these, and by no others that Node trusts', async () => {
+  using server = await TlsServer.start()
+  const serverName = 'dns.example.net'
+  using asker = askerOf(server.port, { serverName, authorities: TEST_CERTIFICATE })
+  assert.equal((await ask(asker, 1))[0]!.rcode, RCODE_NOERROR)
+  const former = getCACertificates('default')
+  setDefaultCACertificates([...former, TEST_CERTIFICATE])
+  try {
+    using other = askerOf(server.port, { serverName, authorities: former[0]! })
+    assert.equal((await ask(other, 1))[0]!.failure, FLIGHT_UNREACHABLE)
+    assert.equal(server.questionCount, 1)
+  } finally {
+    setDefaultCACertificates(former)
+  }
+})
+
+test('over TLS questions are padded to a multiple of 128 bytes', async () => {
+  using server = await TlsServer.start()
+  using asker = askerOf(server.port, { pins: [TEST_PIN] })
+  const long = Array.from({ length: 3 }, () => 'a'.repeat(60)).join('.')
+  await asker.end(asker.begin('example.com.'), asker.begin(`${long}.example.com.`))
+  assert.deepEqual(server.lengths, new Set([128, 256]))
+})
+
+/** One connection after the other, with a question on each. */
+async function connectTo(
+  port: number,
+  known: Partial<TlsIdentity>,
+  relay: TlsRelay,
+  count = 2,
+): Promise<Outcome[]> {
+  const outcomes: Outcome[] = []
+  for (let connection = 0; connection < count; connection++) {
+    using asker = askerOf(port, known, new Lines(), relay)
+    outcomes.push(...(await ask(asker, 1)))
+  }
+  return outcomes
+}
+
+test('a further connection to a server that was known goes on with its session', async () => {
+  using server = await TlsServer.start()
+  for (const known of [
+    { pins: [TEST_PIN] },
+    { serverName: 'dns.example.net', authorities: TEST_CERTIFICATE, pins: [TEST_PIN] },
+  ]) {
+    const { resumedCount } = server
+    await connectTo(server.port, known, new TlsRelay(new Lines().log))
+    assert.equal(server.resumedCount, resumedCount + 1)
+  }
+  assert.equal(server.questionCount, 4)
+})
+
+test('a session serves no other identity than the one that its server was known by', async () => {
+  using server = await TlsServer.start()
+  const relay = new TlsRelay(new Lines().log)
+  await connectTo(server.port, { pins: [TEST_PIN] }, relay)
+  const [outcome] = await connectTo(server.port, { pins: [OTHER_PIN] }, relay)
+  assert.equal(outcome!.failure, FLIGHT_UNREACHABLE)
+  const named = { serverName: 'other.example.net', authorities: TEST_CERTIFICATE }
+  assert.equal((await connectTo(server.port, named, relay))[0]!.failure, FLIGHT_UNREACHABLE)
+  assert.deepEqual([server.questionCount, server.resumedCount], [2, 1])
+})
+
+test('after an hour of sessions a server shows its certificate again', async () => {
+  using server = await TlsServer.start()
+  let nowMs = 0
+  const relay = new TlsRelay(new Lines().log, () => nowMs)
+  const known = { pins: [TEST_PIN] }
+  await connectTo(server.port, known, relay)
+  assert.equal(server.resumedCount, 1)
+  nowMs = 3_600_000
+  await connectTo(server.port, known, relay, 1)
+  assert.equal(server.resumedCount, 1)
 })

@@ -49,14 +49,18 @@ export function admitCached(
   at: number,
   nowMs: number,
 ): number {
-  if (!isGrantable(context)) return ADMITTED
-  const { client } = context.arrival
+  if (isAdmitted(context, entry)) return ADMITTED
   const { cache, grants } = context.parts
-  const serial = cache.serial(entry)
-  if (grants.isAdmitted(client, entry, serial)) return ADMITTED
   const fault = admit(context, message, at, nowMs)
-  if (fault === ADMITTED) grants.noteAdmitted(client, entry, serial)
+  if (fault === ADMITTED) grants.noteAdmitted(context.arrival.client, entry, cache.serial(entry))
   return fault
+}
+
+/** Whether giving the cached answer to the client opens nothing that it does not have, as far as we know. */
+export function isAdmitted(context: Context, entry: number): boolean {
+  if (!isGrantable(context)) return true
+  const { cache, grants } = context.parts
+  return grants.isAdmitted(context.arrival.client, entry, cache.serial(entry))
 }
 
 /**

@@ -24,6 +24,7 @@ import {
   EDE_NONE,
   EDE_STALE_ANSWER,
   EDE_STALE_NXDOMAIN,
+  EDE_SYNTHESIZED,
   FLAG_TC,
   FLAGS_AT,
   MESSAGE_BYTES_MAX,
@@ -121,6 +122,30 @@ export function answerFromUpstream(
     const floor = floorSeconds(context, 0, ttlSeconds)
     const reason = REASON_ANSWERED_BY_UPSTREAM
     give(context, NO_ENTRY, bytes, 0, floor, ttlSeconds, EDE_NONE, reason, nowMs)
+  }
+}
+
+/**
+ * Answers with an NXDOMAIN that was made of a fresh entry for a name above (nothing-below.ts);
+ * context.meta describes it.
+ */
+export function giveDenial(
+  context: Context,
+  entry: number,
+  message: Uint8Array,
+  bytes: number,
+  nowMs: number,
+): void {
+  const { cache, counters, replies } = context.parts
+  const reason = REASON_ANSWERED_FROM_CACHE
+  counters.add(CACHED, 1)
+  if (!replies.open(context.arrival)) giveUp(context, reason, nowMs)
+  else if (!hasRoom(context, bytes)) giveTruncated(context, reason, nowMs)
+  else {
+    copyBytes(message, 0, bytes, replies.bytes, replies.at)
+    const age = cache.ageSeconds(entry, nowMs)
+    const left = cache.ttlSeconds(entry) - age
+    give(context, NO_ENTRY, bytes, age, 0, left, EDE_SYNTHESIZED, reason, nowMs)
   }
 }
 

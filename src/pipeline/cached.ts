@@ -8,18 +8,24 @@
  *              that they are silent, it is given at once
  *     dead     as if nothing were there
  *
+ * Just after the end of an answer that the peer told, it is still given to whom it opens nothing new:
+ * the peer is asking for it.
+ * Where it has nothing fresh, a fresh NXDOMAIN for a name above may do (nothing-below.ts).
+ *
  * What must stay true:
  * - A stale answer leaves only when nothing better could be had, and opens nothing that its client
  *   did not have before (docs/adr/007-stale-answers.md).
  * - While upstreams are silent, what is asked of them does not grow with what clients ask of us.
  */
 import { KIND_TIMEOUT, KIND_UNREACHABLE } from '../cache/entry.ts'
-import { FRESH, STALE } from '../cache/freshness.ts'
+import { DEAD, FRESH, STALE } from '../cache/freshness.ts'
 import { REASON_UPSTREAM_FAILURE, REASON_UPSTREAM_TIMEOUT } from '../flow/reason.ts'
+import { isAdmitted } from './admit.ts'
 import { giveCached, giveStale } from './answer.ts'
 import type { Context } from './context.ts'
 import { NO_FLIGHT } from './flight.ts'
 import { refresh } from './forward.ts'
+import { answerNothingBelow } from './nothing-below.ts'
 import { refuse } from './refuse.ts'
 
 /** The query ends with what the cache has; false when an upstream is to be asked. */
@@ -27,10 +33,15 @@ export function answerFromCache(context: Context, nowMs: number): boolean {
   const { cache } = context.parts
   const { question } = context.arrival
   const entry = cache.find(question)
-  if (entry < 0) return false
-  const age = cache.freshness(entry, nowMs)
-  if (age === STALE) return answerStale(context, entry, nowMs)
-  if (age !== FRESH) return false
+  const age = entry < 0 ? DEAD : cache.freshness(entry, nowMs)
+  if (age !== FRESH) {
+    if (entry >= 0 && cache.isPeersTurn(entry, nowMs) && isAdmitted(context, entry)) {
+      giveCached(context, entry, nowMs)
+      return true
+    }
+    if (context.options.nothingBelowNxdomain && answerNothingBelow(context, nowMs)) return true
+    return age === STALE && answerStale(context, entry, nowMs)
+  }
   const kind = cache.kind(entry)
   if (kind === KIND_TIMEOUT || kind === KIND_UNREACHABLE) {
     if (context.silence.isBackSince(question.group, cache.storedAtMs(entry))) return false

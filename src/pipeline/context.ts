@@ -60,6 +60,8 @@ export interface PipelineOptions {
   readonly maxNegativeTtlSeconds: number
   /** cache.prefetch */
   readonly prefetch: boolean
+  /** cache.nothingBelowNxdomain */
+  readonly nothingBelowNxdomain: boolean
   /** cache.rotate */
   readonly rotate: boolean
   /** Of the hashes of names: unknown outside, so that nobody can fill one bucket. */

@@ -16,8 +16,8 @@ import { NO_STAND_INS } from '../policy/stand-ins.ts'
 import { PolicyTable } from '../policy/table.ts'
 import { FLIGHT_TIMEOUT, type Transport } from '../upstream/transport.ts'
 import { ANSWER_OK, Answer, parseAnswer } from '../wire/answer.ts'
-import { FLAG_QR, FLAG_RD } from '../wire/header.ts'
-import { buildMessage } from '../wire/message.ts'
+import { FLAG_QR, FLAG_RD, RCODE_NXDOMAIN } from '../wire/header.ts'
+import { buildMessage, type MessageParts } from '../wire/message.ts'
 import type { Replies } from './context.ts'
 import { COUNTER_COUNT, Counters, counterIndex } from './counters.ts'
 import { Pipeline } from './pipeline.ts'
@@ -150,6 +150,7 @@ function makePipeline() {
       minTtlSeconds: 0,
       maxNegativeTtlSeconds: 30,
       prefetch: true,
+      nothingBelowNxdomain: true,
       rotate: true,
       nameSeed: 0x5eed,
     },
@@ -162,7 +163,7 @@ function makePipeline() {
   arrival.sourcePort = 50_000
   arrival.destinationPort = 53
   const drain = new RingReader(ring)
-  return { pipeline, replies, writer, transport, counterWords, records, drain }
+  return { pipeline, cache, replies, writer, transport, counterWords, records, drain }
 }
 
 /** Takes one record out of the ring. */
@@ -172,11 +173,16 @@ function assertFlow({ records, drain }: { records: RingWriter; drain: RingReader
 }
 
 /** Has the question asked and answered once, so that the cache and the grant table know it. */
-function warm(parts: ReturnType<typeof makePipeline>, question: string, answers: string[]) {
+function warm(
+  parts: ReturnType<typeof makePipeline>,
+  question: string,
+  answers: string[],
+  rest: Partial<MessageParts> = {},
+) {
   const { pipeline, transport } = parts
   const query = buildMessage({ id: 1, flags: FLAG_RD, question, edns: {} })
   pipeline.take(query, 0, query.length, NOW_MS)
-  const bytes = buildMessage({ id: 1, flags: FLAG_QR, question, answers, edns: {} })
+  const bytes = buildMessage({ id: 1, flags: FLAG_QR, question, answers, edns: {}, ...rest })
   const answer = new Answer()
   const questionBytes = query.length - 12 - 11
   assert.equal(parseAnswer(bytes, 0, bytes.length, query, 12, questionBytes, answer), ANSWER_OK)
@@ -298,4 +304,39 @@ allocatesNothing('a stale answer, given because the upstream failed, allocates n
   take(0)
   assert.equal(counterWords[counterIndex('answersStale')], 1)
   return take
+})
+
+allocatesNothing('an answer made from the NXDOMAIN for a name above allocates nothing', () => {
+  const parts = makePipeline()
+  const { pipeline, counterWords } = parts
+  pipeline.arrival.addresses[3]! ^= 0x80 // nobody whom a policy governs
+  const soa = 'example.com. 300 SOA ns.example.com. host.example.com. 1 3600 600 86400 300'
+  warm(parts, 'gone.api.example.com. A', [], { rcode: RCODE_NXDOMAIN, authority: [soa] })
+  assertFlow(parts)
+  const question = 'a.b.c.gone.api.example.com. AAAA'
+  const query = buildMessage({ id: 1, flags: FLAG_RD, question, edns: {} })
+  const take = (call: number): void => {
+    pipeline.take(query, 0, query.length, NOW_MS + (call % 20_000))
+    assertFlow(parts)
+  }
+  take(0)
+  assert.equal(counterWords[counterIndex('answersCached')], 1)
+  return take
+})
+
+test('just after its end an answer of the peer’s is given to whom it opens nothing new, and to nobody else', () => {
+  for (const wasAdmitted of [true, false]) {
+    const parts = makePipeline()
+    const { pipeline, cache, writer } = parts
+    const query = warm(parts, 'api.example.com. A', ['api.example.com. 30 A 192.0.2.10'])
+    const entries = new Int32Array(64)
+    for (let cursor = 0; cache.listed === 0; ) cursor = cache.list(cursor, entries)
+    cache.leaveToPeer(entries[0]!, NOW_MS + 29_000)
+    if (wasAdmitted) pipeline.take(query, 0, query.length, NOW_MS + 1000)
+    else pipeline.forgetGrants()
+    const { written } = writer
+    pipeline.take(query, 0, query.length, NOW_MS + 30_100)
+    assert.equal(pipeline.waitingCount, wasAdmitted ? 0 : 1, 'the others wait for the new one')
+    assert.equal(writer.written, written)
+  }
 })

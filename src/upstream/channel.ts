@@ -70,7 +70,10 @@ export const CHANNEL_LOST = -2
 
 /** What TCP wants before a message. */
 export const LENGTH_BYTES = 2
-/** Header 12, name 255, type and class 4, OPT 11; and room for a length before it, 2. */
-export const QUESTION_BYTES = 288
+/**
+ * Header 12, name 255, type and class 4, OPT 11, with padding a multiple of 128; and room for a
+ * length before it, 2.
+ */
+export const QUESTION_BYTES = 392
 /** Where the message begins: the two bytes before it are the length that TCP wants. */
 export const QUESTION_AT = 4

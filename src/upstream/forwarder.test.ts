@@ -50,6 +50,20 @@ test('servers that refuse at once are asked twice each, and no more', async () =
   assert.equal(overTcp.forwarder.queries, 4)
 })
 
+test('a question in clear text is not padded: it would hide nothing', async () => {
+  const lengths: number[] = []
+  using server = await TestServer.start((asked) => {
+    lengths.push(asked.bytes.length)
+    answers(asked)
+  })
+  for (const transport of ['udp', 'tcp'] as const) {
+    using asker = new Asker([server.as(transport)])
+    await asker.ask('api.example.com.')
+  }
+  const bytes = 12 + 'xapi.example.com.'.length + 4 + 11
+  assert.deepEqual(lengths, [bytes, bytes])
+})
+
 test('a server that is dead for a minute costs one probe a second, and nothing grows', async () => {
   using server = await TestServer.start(silent)
   using asker = new Asker([server.as('udp')])

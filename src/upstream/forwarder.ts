@@ -20,6 +20,8 @@
  * - One group never has all flights: where servers are dead, questions wait for 5 s each, and other
  *   zones need room meanwhile.
  *
+ * Over TLS questions are padded to a multiple of 128 bytes (RFC 8467 §4.1).
+ *
  * Servers that are ill are probed, each once in PROBE_EVERY_MS, so that they get questions again as
  * soon as they are well (and so that a loop is found, see probes.ts). A probe is a flight behind
  * those of the pipeline that has one try and ends nowhere. What is no question is relays.ts's.
@@ -33,7 +35,7 @@ import { EMFILE } from '../linux/errno.ts'
 import { ANSWER_OK, type Answer, parseAnswer } from '../wire/answer.ts'
 import { writeQuestion } from '../wire/build.ts'
 import { putU16 } from '../wire/bytes.ts'
-import { UDP_BYTES } from '../wire/edns.ts'
+import { padOpt, UDP_BYTES } from '../wire/edns.ts'
 import {
   ARCOUNT_AT,
   FLAG_CD,
@@ -486,7 +488,10 @@ export class Forwarder implements Transport {
       health.queries++
     }
     health.askedMs = nowMs
-    const bytes = this.#questionBytes[flight]! - (health.speaksEdns ? 0 : OPT_BYTES)
+    let bytes = this.#questionBytes[flight]!
+    if (!health.speaksEdns) bytes -= OPT_BYTES
+    // Those of its group are spoken to alike: no question is padded that goes out in clear text.
+    else if (server.transport === 'tls') bytes = padOpt(questions, at, bytes)
     const opened = this.#channels.open(flight, server, isStream, bytes, nowMs)
     if (opened === 0) {
       this.#state[flight] = isStream ? STREAM : UDP

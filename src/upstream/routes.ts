@@ -33,6 +33,8 @@ export interface TlsIdentity {
   readonly serverName: string | null
   /** SHA-256 of the certificate's public key in base64, as RFC 7858 §4.2 says; one must match. */
   readonly pins: readonly string[]
+  /** The authorities that are trusted, in PEM; null: those that Node trusts. */
+  readonly authorities: string | null
 }
 
 export interface Zone {

@@ -31,6 +31,11 @@ export const TCP_IDLE_MS = 10_000
 const OPT_FIXED_BYTES = 11
 /** Without value in a query; in a reply a u16, in units of 100 ms. Source: RFC 7828 §3.1. */
 export const OPTION_KEEPALIVE = 11
+const OPTION_PADDING = 12
+/** What a client's messages are padded to a multiple of. Source: RFC 8467 §4.1. */
+const PADDED_BYTES = 128
+/** The most that padOpt adds: an option's code and length, and what is missing. */
+export const PADDING_BYTES_MAX = 4 + PADDED_BYTES - 1
 const OPTION_EDE = 15
 /** Code, length, and a u16. */
 const OPTION_BYTES = 6
@@ -117,6 +122,22 @@ export function putOpt(
   if (isKeptAlive) end = putOption(out, end, OPTION_KEEPALIVE, TCP_IDLE_MS / 100)
   putU16(out, at + 9, end - at - OPT_FIXED_BYTES)
   return end
+}
+
+/**
+ * Pads a message of ours, so that its length tells those who watch the encrypted connection little
+ * (RFC 7830). Never in clear text: it would hide nothing there.
+ * @param bytes  length of the message at `at`, which ends in an OPT record without options
+ * @returns the new length, at most PADDING_BYTES_MAX more
+ */
+export function padOpt(out: Uint8Array, at: number, bytes: number): number {
+  const end = at + bytes
+  const padding = -(bytes + 4) & (PADDED_BYTES - 1)
+  putU16(out, end - 2, 4 + padding)
+  putU16(out, end, OPTION_PADDING)
+  putU16(out, end + 2, padding)
+  for (let index = end + 4; index < end + 4 + padding; index++) out[index] = 0
+  return bytes + 4 + padding
 }
 
 function putOption(out: Uint8Array, at: number, code: number, value: number): number {

@@ -90,3 +90,5 @@ export const EDE_PROHIBITED = 18
 export const EDE_STALE_NXDOMAIN = 19
 export const EDE_NO_REACHABLE_AUTHORITY = 22
 export const EDE_NETWORK_ERROR = 23
+/** Registered at IANA after the RFC. */
+export const EDE_SYNTHESIZED = 29

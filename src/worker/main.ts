@@ -146,6 +146,7 @@ function buildLoop(world: World, options: WorkerStart, port: MessagePort) {
       minTtlSeconds: options.minTtlSeconds,
       maxNegativeTtlSeconds: options.maxNegativeTtlSeconds,
       prefetch: options.prefetch,
+      nothingBelowNxdomain: options.nothingBelowNxdomain,
       rotate: options.rotate,
       nameSeed,
     },

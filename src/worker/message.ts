@@ -27,6 +27,7 @@ export interface WorkerStart {
   readonly maxNegativeTtlSeconds: number
   readonly serveStaleSeconds: number
   readonly prefetch: boolean
+  readonly nothingBelowNxdomain: boolean
   readonly rotate: boolean
   readonly upstreams: UpstreamTable
   /** Marks of our sockets; 0 without interception. */

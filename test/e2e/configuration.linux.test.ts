@@ -34,7 +34,7 @@ upstreams:
     transport: tcp
   - zones: ["."]
     servers: [./resolv.conf]
-cache: { size: 32MiB, maxTtl: 1h, minTtl: 0s, maxNegativeTtl: 30s, serveStale: 1h, prefetch: true, rotate: false }
+cache: { size: 32MiB, maxTtl: 1h, minTtl: 0s, maxNegativeTtl: 30s, serveStale: 1h, prefetch: true, nothingBelowNxdomain: true, rotate: false }
 limits: { queriesPerSecond: 10000, grants: 8192 }
 policy:
   directory: ./policies

@@ -26,7 +26,10 @@ test('a proxy asks its upstream over TLS, on few connections, and shows it', asy
   for (let id = 1; id <= 20; id++) {
     const reply = await proxy.ask(question(id, `n${id}.example.com.`))
     assert.equal(parseMessage(reply!)!.rcode, RCODE_NOERROR)
+    // The upstream's padding was for that connection: our OPT record has no options.
+    assert.deepEqual([...reply!.slice(-2)], [0, 0])
   }
+  assert.deepEqual([...server.lengths], [128])
   // One; a few when the first handshake took longer than a try.
   assert(server.connectionCount <= 4, `${server.connectionCount}`)
   const { upstreams, degraded } = await proxy.status()

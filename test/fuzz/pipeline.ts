@@ -136,6 +136,7 @@ class PipelineWorld implements Replies {
         queriesPerSecond: 0,
         grantsMax: 8192,
         prefetch: true,
+        nothingBelowNxdomain: true,
         rotate: true,
         nameSeed: 7,
       },

@@ -83,6 +83,7 @@ const DEFAULTS: Readonly<Record<SettingKey, string>> = {
   'cache.maxNegativeTtl': '30s',
   'cache.serveStale': '0s',
   'cache.prefetch': 'false',
+  'cache.nothingBelowNxdomain': 'false',
   'cache.rotate': 'true',
   'limits.grants': '8192',
   'limits.queriesPerSecond': '10000',
@@ -212,6 +213,7 @@ export class InProcessWorld implements World {
       minTtlSeconds: this.#seconds('cache.minTtl'),
       maxNegativeTtlSeconds: this.#seconds('cache.maxNegativeTtl'),
       prefetch: this.#setting('cache.prefetch') === 'true',
+      nothingBelowNxdomain: this.#setting('cache.nothingBelowNxdomain') === 'true',
       rotate: this.#setting('cache.rotate') === 'true',
       nameSeed: NAME_SEED,
     }

@@ -18,6 +18,7 @@
  *     not yet: REASON                 it must fail, until what it tells is built
  *     setting KEY VALUE               cache.maxTtl 60s · cache.minTtl · cache.maxNegativeTtl ·
  *                                     cache.serveStale 1h · cache.prefetch true · cache.rotate false ·
+ *                                     cache.nothingBelowNxdomain true ·
  *                                     limits.queriesPerSecond · limits.grants ·
  *                                     policy.mode audit · policy.denyResponse nxdomain ·
  *                                     clients.unknown closed

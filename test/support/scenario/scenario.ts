@@ -30,6 +30,7 @@ export const SETTING_KEYS = [
   'cache.maxNegativeTtl',
   'cache.serveStale',
   'cache.prefetch',
+  'cache.nothingBelowNxdomain',
   'cache.rotate',
   'limits.grants',
   'limits.queriesPerSecond',
