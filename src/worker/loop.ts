@@ -182,6 +182,8 @@ export class Loop {
       if (count <= 0 || nowMs - this.#readMs >= SLEEP_MS) this.#readSockets(nowMs)
       parts.forwarder.step(nowMs)
       if (nowMs - this.#tickMs >= (this.#isIdle ? TICK_IDLE_MS : TICK_MS)) this.#tick(nowMs)
+      // Nothing has come, and nobody waits: there is nothing to send, nor to tell.
+      if (this.#isIdle && nowMs !== this.#workedMs) continue
       this.#wakeMain()
       const tookMs = parts.now() - nowMs
       // We were stopped in the middle: these answers were admitted by what held before.
