@@ -7,8 +7,8 @@
  * swallow the one wake-up that was meant for a datagram; each waking therefore looks at the shared
  * sockets once without being told to).
  *
- * `turn` runs until it has slept or TURN_MS are over, then gives the thread back to the runtime,
- * which delivers messages and calls it again (worker/main.ts).
+ * `turn` runs until TURN_MS are over (TURN_IDLE_MS while nothing comes), or until it is woken to
+ * give the thread back to the runtime, which delivers messages and calls it again (worker/main.ts).
  *
  * What must stay true:
  * - One reading of the clock for each waking; everything in it happens "now".
