@@ -11,6 +11,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import path from 'node:path'
 import type { Config } from '../config/load.ts'
 import { EMPTY_INVENTORY, type Inventory } from '../identity/endpoint.ts'
+import { lookEvery } from '../linux/looks.ts'
 import type { Log } from '../log.ts'
 import type { PolicyDocument } from '../policy/rule.ts'
 import type { PolicyFault } from '../policy/snapshot.ts'
@@ -36,7 +37,7 @@ export class PolicyFiles {
   #inventory: Inventory = EMPTY_INVENTORY
   #policies: readonly PolicyDocument[] = []
   #isReadable = true
-  #timer: NodeJS.Timeout | null = null
+  #looks: Disposable | null = null
 
   constructor(config: Config, log: Log) {
     this.#config = config
@@ -67,14 +68,13 @@ export class PolicyFiles {
 
   /** Calls `changed` when a file has appeared, gone, or been written. */
   watch(changed: () => void): void {
-    this.#timer = setInterval(() => {
+    this.#looks = lookEvery(LOOK_MS, () => {
       if (this.#look() !== this.#fingerprint) changed()
-    }, LOOK_MS)
-    this.#timer.unref()
+    })
   }
 
   close(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#looks?.[Symbol.dispose]()
   }
 
   #readClients(): readonly PolicyFault[] {

@@ -8,6 +8,7 @@
 import { statSync } from 'node:fs'
 import { type Config, ConfigError } from '../config/load.ts'
 import { DatapathError } from '../datapath/error.ts'
+import { lookEvery } from '../linux/looks.ts'
 import { SocketError } from '../linux/socket.ts'
 import type { Log } from '../log.ts'
 import { ControlSocketError } from '../observe/control.ts'
@@ -97,7 +98,7 @@ class WatchedFile {
   readonly #log: Log
   #seen: string
   #reload: ((config: Config) => Promise<void>) | null = null
-  #timer: NodeJS.Timeout | null = null
+  #looks: Disposable | null = null
 
   constructor(file: string, load: () => Config, log: Log) {
     this.#file = file
@@ -110,14 +111,14 @@ class WatchedFile {
   /** From now on changes are handed to `reload`. */
   begin(reload: (config: Config) => Promise<void>): void {
     this.#reload = reload
-    this.#timer = setInterval(() => {
+    this.#looks = lookEvery(LOOK_MS, () => {
       if (stampOf(this.#file) !== this.#seen) this.#read()
-    }, LOOK_MS)
+    })
   }
 
   close(): void {
     this.#reload = null
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#looks?.[Symbol.dispose]()
   }
 
   #read(): void {

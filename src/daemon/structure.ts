@@ -17,6 +17,7 @@ import {
   type Facts,
   type Ruleset,
 } from '../grant/ruleset.ts'
+import { lookEvery } from '../linux/looks.ts'
 import { NetworkChanges } from '../linux/network-changes.ts'
 import type { Log } from '../log.ts'
 import type { Snapshot } from '../policy/snapshot.ts'
@@ -73,7 +74,7 @@ export class Structure {
   #state: StructureState = 'unknown'
   #detail = ''
   #last: Promise<unknown> = Promise.resolve()
-  #timer: NodeJS.Timeout | null = null
+  #looks: Disposable | null = null
   #isKeeping = false
   /** What was said of where our addresses lead without us. */
   #saidEndpoints = ''
@@ -104,7 +105,7 @@ export class Structure {
 
   /** From now on it is looked after. */
   watch(): void {
-    this.#timer = setInterval(() => void this.#keep(), LOOK_MS)
+    this.#looks = lookEvery(LOOK_MS, () => void this.#keep())
   }
 
   readGrants(): Promise<GrantEntry[]> {
@@ -121,8 +122,8 @@ export class Structure {
   }
 
   async close(): Promise<void> {
-    if (this.#timer !== null) clearInterval(this.#timer)
-    this.#timer = null
+    this.#looks?.[Symbol.dispose]()
+    this.#looks = null
     await this.#last.catch(() => {})
     this.#changes[Symbol.dispose]()
   }
@@ -181,7 +182,7 @@ export class Structure {
 
   async #repair(): Promise<void> {
     const { driver, isOwner, log, onGrantsLost } = this.#options
-    if (this.#timer === null) return
+    if (this.#looks === null) return
     const ruleset = await this.#compile()
     if ((await this.#isInForce(ruleset)) || !isOwner()) return
     log.warn(

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import type { Config, UpstreamConfig } from '../config/load.ts'
 import { formatAddress, parseAddress } from '../identity/address.ts'
+import { lookEvery } from '../linux/looks.ts'
 import type { Log } from '../log.ts'
 import { parseResolvConf } from '../upstream/resolv-conf.ts'
 import { type Endpoint, type Server, SERVERS_MAX } from '../upstream/routes.ts'
@@ -19,7 +20,7 @@ export class UpstreamSource {
   readonly #log: Log
   #config: Config
   #texts = new Map<string, string>()
-  #timer: NodeJS.Timeout | null = null
+  #looks: Disposable | null = null
 
   constructor(config: Config, log: Log) {
     this.#config = config
@@ -58,14 +59,13 @@ export class UpstreamSource {
 
   /** Calls `changed` when a file names other servers. */
   watch(changed: (table: UpstreamTable) => void): void {
-    this.#timer = setInterval(() => {
+    this.#looks = lookEvery(LOOK_MS, () => {
       if (this.#read()) changed(this.table())
-    }, LOOK_MS)
-    this.#timer.unref()
+    })
   }
 
   close(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#looks?.[Symbol.dispose]()
   }
 
   /** Reads every file anew; true when one says something else than before. */

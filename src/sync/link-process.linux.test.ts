@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { run as runProgram, sleep, until } from '../../test/support/process.ts'
 import { RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
+import { monotonicMs } from '../linux/process.ts'
 import { close } from '../linux/socket.ts'
 import { createLogTo } from '../log.ts'
 import { framesOf, TestPeer } from './peer-fixture.ts'
@@ -187,6 +188,24 @@ test('stopped for 2 s while we say much: nothing waits, nothing grows, and then 
   assert.ok(!look.story.includes('unlinked'))
   assert.deepEqual(agent.changes, ['linked', 'mute', 'heard'])
   agent.set!.sockets.forEach(({ fd }) => close(fd))
+})
+
+test('a stopped process is mute a second after it was heard, though nobody asks; a slow one is not', async () => {
+  using agent = open('agent')
+  await using proxy = await Process.start('proxy')
+  await linkedTo(agent)
+  // Whenever between two of its beats it is stopped.
+  for (const waitMs of [1100, 1350, 1600]) {
+    await sleep(waitMs)
+    assert.equal(agent.changes.at(-1), waitMs === 1100 ? 'linked' : 'heard')
+    proxy.kill('SIGSTOP')
+    await until('mute', () => agent.link.peer?.isMute === true, 1600)
+    const { lastHeardMs } = agent.link.peer!
+    const unheardMs = monotonicMs() - lastHeardMs
+    assert.ok(unheardMs >= 1000 && unheardMs < 1400, `${unheardMs}`)
+    proxy.kill('SIGCONT')
+    await until('heard again', () => agent.link.peer?.isMute === false)
+  }
 })
 
 test('a stopped process and a silent main thread: an announcement ends when the kernel is closed to it', async () => {

@@ -15,6 +15,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
+import { lookEvery } from '../linux/looks.ts'
 import { type Log, Repeats } from '../log.ts'
 import { Announcements } from './announcements.ts'
 import { ANSWER_MS, Asks } from './asks.ts'
@@ -56,12 +57,14 @@ import {
 } from './protocol.ts'
 import { closeAll, SocketAssembly } from './socket-assembly.ts'
 
-/** While somebody waits for the peer, and otherwise. */
+/** While somebody waits for the peer or a beat of it is overdue, and otherwise. */
 const TICK_MS = 100
-const TICK_IDLE_MS = 250
+const TICK_IDLE_MS = 500
 /** How much later than it should a tick may come: the rest of the time we did not run. */
 const TICK_LATE_MS_MAX = 100
 const BEAT_MS = 500
+/** Longer than a beat that comes in time takes; from then on silence is watched more closely. */
+const OVERDUE_MS = BEAT_MS + TICK_LATE_MS_MAX
 const MUTE_MS = 1000
 
 export interface PeerLinkOptions {
@@ -117,12 +120,14 @@ export class PeerLink {
   readonly #asks = new Asks()
   readonly #outbox: Outbox
   readonly #arriving = new SocketAssembly()
-  #timer: NodeJS.Timeout
+  #looks: Disposable
   #everyMs = TICK_IDLE_MS
   readonly #instance = randomUUID()
   #connection: Connection | null = null
   #peer: Peer | null = null
   #tickedMs: number
+  /** When the next tick should come. */
+  #dueMs: number
   /** Of our running time, since the peer was heard and since our last beat. */
   #unheardMs = 0
   #unbeatenMs = 0
@@ -150,6 +155,7 @@ export class PeerLink {
       question: () => this.#asks.due,
     })
     this.#tickedMs = now()
+    this.#dueMs = this.#tickedMs + this.#everyMs
     this.#meeting = new Meeting(
       { run, role, repeats },
       {
@@ -161,7 +167,7 @@ export class PeerLink {
       },
     )
     this.#meeting.isAnybodyThere()
-    this.#timer = setInterval(() => this.#tick(), this.#everyMs)
+    this.#looks = lookEvery(this.#everyMs, () => this.#tick())
   }
 
   /** What is known of the other process; null before the first link. */
@@ -259,7 +265,7 @@ export class PeerLink {
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    clearInterval(this.#timer)
+    this.#looks[Symbol.dispose]()
     this.#meeting.close()
     this.#connection?.send(GOODBYE, json({ reason: 'stopping' }))
     this.#connection?.close()
@@ -438,8 +444,9 @@ export class PeerLink {
 
   #heard(): void {
     const peer = this.#peer!
-    this.#unheardMs = 0
     peer.lastHeardMs = this.#options.now()
+    // The next tick counts from the one before.
+    this.#unheardMs = -this.#ranMs(peer.lastHeardMs)
     if (!peer.isMute) return
     peer.isMute = false
     this.#options.log.info({ peer: peer.role, pid: peer.hello.pid }, 'the peer is heard again')
@@ -472,8 +479,9 @@ export class PeerLink {
 
   #tick(): void {
     const nowMs = this.#options.now()
-    const passedMs = Math.min(nowMs - this.#tickedMs, this.#everyMs + TICK_LATE_MS_MAX)
+    const passedMs = this.#ranMs(nowMs)
     this.#tickedMs = nowMs
+    this.#dueMs = nowMs + this.#everyMs
     this.#meeting.tick(passedMs)
     if (this.#connection === null) this.#lookForNobody()
     else this.#tickLink(passedMs)
@@ -483,14 +491,22 @@ export class PeerLink {
     this.#setPace()
   }
 
-  /** Ticks as often as those who wait want it. */
+  /** Of our running time, since the last tick. */
+  #ranMs(nowMs: number): number {
+    return Math.min(nowMs, this.#dueMs + TICK_LATE_MS_MAX) - this.#tickedMs
+  }
+
+  /** Ticks as often as those who wait want it, or as it takes to call a peer mute in time. */
   #setPace(): void {
     const areWaiting = this.#asks.areWaiting || this.#announcements.areWaiting
-    const everyMs = areWaiting ? TICK_MS : TICK_IDLE_MS
+    const isHeard = this.#peer?.isMute !== false || this.#unheardMs <= OVERDUE_MS
+    const isOverdue = this.#connection !== null && !isHeard
+    const everyMs = areWaiting || isOverdue ? TICK_MS : TICK_IDLE_MS
     if (everyMs === this.#everyMs || this.#isClosed) return
     this.#everyMs = everyMs
-    clearInterval(this.#timer)
-    this.#timer = setInterval(() => this.#tick(), everyMs)
+    this.#dueMs = this.#options.now() + everyMs
+    this.#looks[Symbol.dispose]()
+    this.#looks = lookEvery(everyMs, () => this.#tick())
   }
 
   #tickLink(passedMs: number): void {
@@ -504,7 +520,7 @@ export class PeerLink {
       this.#changed('mute')
     }
     const isUrgent = this.#announcements.areWaiting
-    if (isUrgent || this.#unbeatenMs >= BEAT_MS) {
+    if (isUrgent || this.#unbeatenMs + this.#everyMs >= BEAT_MS) {
       this.#unbeatenMs = 0
       this.#outbox.beat(isUrgent)
     } else this.flowsWaiting()

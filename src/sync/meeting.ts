@@ -41,7 +41,7 @@ const STRANGERS_MAX = 8
 /** Of our running time; the peer says HELLO at once. */
 const STRANGER_MS = 2000
 const ACCEPTS_MAX = 16
-/** Between attempts while nobody is there. */
+/** At least, between attempts while nobody is there: at each tick, if nobody waits. */
 const RETRY_MS = 300
 /** After somebody was there with whom we could not agree. */
 const RETRY_REFUSED_MS = 5000
@@ -89,7 +89,7 @@ export class Meeting {
     this.#listen()
   }
 
-  /** To be called every 100 ms or so, with what of it was our running time. */
+  /** To be called every 100 to 500 ms, with what of it was our running time. */
   tick(passedMs: number): void {
     this.#runningMs += passedMs
     if (this.#watch === null) this.#listen()

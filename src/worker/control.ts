@@ -65,9 +65,11 @@ export const SLEEP_MS = 20
 /** … but for this when nothing has come for IDLE_AFTER_MS: a waking costs 0.1 ms of processor. */
 export const SLEEP_IDLE_MS = ALIVE_EVERY_MS
 export const IDLE_AFTER_MS = 1000
-/** How often the main thread looks while nothing wakes it, and the worker reports. */
+/** How often the main thread looks while nothing wakes it, and the worker reports … */
 export const MAIN_LOOK_MS = 500
 export const WORKER_REPORT_MS = 100
+/** … while nothing has come for IDLE_AFTER_MS. */
+export const WORKER_REPORT_IDLE_MS = MAIN_LOOK_MS
 /** A thread that is silent for this long while the other runs ends the process. */
 export const SILENT_MS = 2000
 /** Until its first beat: loading code on a node that starts everything at once takes a while. */

@@ -10,6 +10,7 @@ import { RECORD_FLOW } from '../flow/record.ts'
 import { bodyBytesMax, RingReader, ringBytes, RingWriter } from '../flow/ring.ts'
 import { type Watch, watchReadable } from '../linux/event-loop.ts'
 import { EventFd } from '../linux/eventfd.ts'
+import { lookEvery } from '../linux/looks.ts'
 import { exitNow, monotonicMs, writeStderr } from '../linux/process.ts'
 import { Region } from '../linux/region.ts'
 import { HISTORY_RUN_WORDS } from '../observe/history.ts'
@@ -59,7 +60,7 @@ const RECORDS_WORDS = 4 * 1024 * 1024
 const ANSWERS_WORDS = 256 * 1024
 /** How often the main thread looks at the worker's records and beat: while there is something … */
 const LOOK_MS = 20
-/** … and while somebody waits for the worker; otherwise it is woken. */
+/** … and while somebody waits for the worker; otherwise every MAIN_LOOK_MS, or when it is woken. */
 const LOOK_SOON_MS = 5
 const REQUEST_MS = 2000
 const FATAL_EXIT_CODE = 70
@@ -95,6 +96,7 @@ export class DataPlane {
   readonly #writer: RingWriter
   readonly #watchdog: Watchdog
   #timer: NodeJS.Timeout
+  readonly #looks: Disposable
   readonly #pending = new Map<number, (reply: WorkerReply) => void>()
   #nextId = 1
   #awaySeen = 0
@@ -142,6 +144,7 @@ export class DataPlane {
       this.#lookNow()
     })
     this.#timer = setTimeout(() => this.#look(), LOOK_SOON_MS)
+    this.#looks = lookEvery(MAIN_LOOK_MS, () => this.#lookNow())
   }
 
   /** Serves from these sockets; once it resolves, those before them may be closed. */
@@ -255,6 +258,7 @@ export class DataPlane {
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#timer)
+    this.#looks[Symbol.dispose]()
     this.#watch.close()
     this.#worker.removeAllListeners('exit')
     await this.#worker.terminate()
@@ -288,7 +292,8 @@ export class DataPlane {
       return false
     })
     if (this.#isClosed) return
-    const restMs = this.#waiters.length > 0 ? LOOK_SOON_MS : hasRead ? LOOK_MS : MAIN_LOOK_MS
+    if (this.#waiters.length === 0 && !hasRead) return
+    const restMs = this.#waiters.length > 0 ? LOOK_SOON_MS : LOOK_MS
     this.#timer = setTimeout(() => this.#look(), restMs)
   }
 

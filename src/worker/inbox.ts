@@ -30,7 +30,7 @@ import {
   WAITING,
   Watchdog,
   WORKER_BEAT,
-  WORKER_REPORT_MS,
+  WORKER_REPORT_IDLE_MS,
 } from './control.ts'
 import type { TcpServer } from './tcp-server.ts'
 
@@ -70,7 +70,7 @@ export class Inbox {
 
   constructor(parts: InboxParts) {
     this.#parts = parts
-    this.#watchdog = new Watchdog(parts.control, MAIN_BEAT, WORKER_REPORT_MS, parts.now())
+    this.#watchdog = new Watchdog(parts.control, MAIN_BEAT, WORKER_REPORT_IDLE_MS, parts.now())
   }
 
   read(nowMs: number): void {

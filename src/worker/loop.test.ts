@@ -134,6 +134,25 @@ test('when nothing has come for a second it sleeps for longer, but not while som
   assert.equal(bench.slept.at(-1), SLEEP_MS)
 })
 
+test('while nobody asks it says that it is alive at each waking, and does nothing else', () => {
+  const bench = new Bench()
+  bench.isQuiet = true
+  bench.turns(2 + IDLE_AFTER_MS / 100)
+  bench.slept = []
+  const done = bench.turns(1)
+  assert.equal(
+    bench.slept.length,
+    1000 / SLEEP_IDLE_MS,
+    'the runtime gets the thread once a second',
+  )
+  assert.deepEqual(
+    done,
+    Array.from(bench.slept, () => 'alive'),
+  )
+  bench.isQuiet = false
+  assert.deepEqual(bench.turns(1).slice(0, 2), ['flight', 'flush'])
+})
+
 test('a main thread that sleeps is woken once for whatever is recorded, another one is not', () => {
   const bench = new Bench()
   bench.records.isNew = true

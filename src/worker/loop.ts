@@ -7,8 +7,8 @@
  * swallow the one wake-up that was meant for a datagram; each waking therefore looks at the shared
  * sockets once without being told to).
  *
- * `turn` runs until it has slept or TURN_MS are over, then gives the thread back to the runtime,
- * which delivers messages and calls it again (worker/main.ts).
+ * `turn` runs until TURN_MS are over (TURN_IDLE_MS while nothing comes), or until it is woken to
+ * give the thread back to the runtime, which delivers messages and calls it again (worker/main.ts).
  *
  * What must stay true:
  * - One reading of the clock for each waking; everything in it happens "now".
@@ -49,6 +49,7 @@ import {
   STATE_HOLDING,
   STATE_SERVING,
   TURNS,
+  WORKER_REPORT_IDLE_MS,
   WORKER_REPORT_MS,
 } from './control.ts'
 import type { Inbox } from './inbox.ts'
@@ -70,7 +71,9 @@ const NUMBER_MASK = 0x00ffffff
  * thread comes with a signal that ends the turn at once.
  */
 const TURN_MS = 100
+const TURN_IDLE_MS = 1000
 const TICK_MS = 20
+const TICK_IDLE_MS = 100
 const BATCH_MAX = 64
 /** A waking that takes longer than this has got more than it can do at once. */
 const SLOW_MS = 5
@@ -121,6 +124,8 @@ export class Loop {
   #readMs = 0
   /** When something last happened: a sleep until then is short. */
   #workedMs = 0
+  /** Nothing has come for a while and nobody waits: what is done now and then is done less often. */
+  #isIdle = false
 
   /** @param sockets  the array that `useSockets` fills and SocketReplies sends by */
   constructor(parts: LoopParts, sockets: ListenSocket[]) {
@@ -174,7 +179,9 @@ export class Loop {
       }
       if (count <= 0 || nowMs - this.#readMs >= SLEEP_MS) this.#readSockets(nowMs)
       parts.forwarder.step(nowMs)
-      if (nowMs - this.#tickMs >= TICK_MS) this.#tick(nowMs)
+      if (nowMs - this.#tickMs >= (this.#isIdle ? TICK_IDLE_MS : TICK_MS)) this.#tick(nowMs)
+      // Nothing has come, and nobody waits: there is nothing to send, nor to tell.
+      if (this.#isIdle && nowMs !== this.#workedMs) continue
       this.#wakeMain()
       const tookMs = parts.now() - nowMs
       // We were stopped in the middle: these answers were admitted by what held before.
@@ -184,7 +191,7 @@ export class Loop {
         tookMs > SLOW_MS
           ? Math.max(this.#batchLimit >> 1, 1)
           : Math.min(this.#batchLimit << 1, BATCH_MAX)
-    } while (!this.#isWoken && nowMs - startMs < TURN_MS)
+    } while (!this.#isWoken && nowMs - startMs < (this.#isIdle ? TURN_IDLE_MS : TURN_MS))
     this.#isWoken = false
     parts.control[TURNS] = (parts.control[TURNS]! + 1) | 0
     return true
@@ -194,8 +201,8 @@ export class Loop {
   #sleepMs(nowMs: number): number {
     const { inbox, pipeline } = this.#parts
     if (inbox.isWaiting) return 0
-    const isIdle = nowMs - this.#workedMs > IDLE_AFTER_MS && pipeline.waitingCount === 0
-    return isIdle ? SLEEP_IDLE_MS : SLEEP_MS
+    this.#isIdle = nowMs - this.#workedMs > IDLE_AFTER_MS && pipeline.waitingCount === 0
+    return this.#isIdle ? SLEEP_IDLE_MS : SLEEP_MS
   }
 
   /** If it sleeps and there is something for it; at once, if the peer shall have it. */
@@ -347,7 +354,7 @@ export class Loop {
     forwarder.tick(nowMs)
     pipeline.tick(nowMs)
     // Beats, gauges, old connections and dead answers need not be looked at more often.
-    if (nowMs - this.#reportMs < WORKER_REPORT_MS) return
+    if (nowMs - this.#reportMs < (this.#isIdle ? WORKER_REPORT_IDLE_MS : WORKER_REPORT_MS)) return
     this.#reportMs = nowMs
     tcp.sweep(nowMs)
     cache.sweep(nowMs, SWEEP_ENTRIES)
