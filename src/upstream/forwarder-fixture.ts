@@ -50,7 +50,7 @@ export class Asker {
   ) {
     const random = (): number => randomInt(0x10000)
     const routes = new Routes()
-    routes.configure([servers], [{ name: parseName(zone), group: 0 }], [])
+    routes.configure([servers], [{ name: parseName(zone), group: 0 }], [], this.nowMs)
     this.channels = new SocketChannels(this.#epoll, {
       ...{ flightsMax: FLIGHTS_MAX + PROBES_MAX, mark: 0, token: TOKEN, random, connectTls },
     })
@@ -63,6 +63,7 @@ export class Asker {
         }),
       failed: (flight: number, failure: number): void =>
         this.#end(flight, { rcode: null, addressCount: 0, failure }),
+      forgotten: (): void => {},
     }
     const options = { flightsMax: FLIGHTS_MAX, random, answer: new Answer() }
     this.forwarder = new Forwarder(routes, this.channels, sink, options)
@@ -153,7 +154,7 @@ export class HotAsker {
     const routes = new Routes()
     const address = Uint8Array.of(127, 0, 0, 1)
     const zones = [{ name: parseName('.'), group: 0 }]
-    routes.configure([[{ family: 4, address, port, transport }]], zones, [])
+    routes.configure([[{ family: 4, address, port, transport }]], zones, [], 0)
     let id = 0
     const random = (): number => (id = (id + 4711) & 0xffff)
     const channels = new SocketChannels(this.#epoll, {
@@ -164,6 +165,7 @@ export class HotAsker {
         this.#endedCount++
       },
       failed: (): void => assert.fail('the server answers'),
+      forgotten: (): void => {},
     }
     const options = { flightsMax: 8, random, answer: new Answer() }
     this.#forwarder = new Forwarder(routes, channels, sink, options)

@@ -89,7 +89,7 @@ function buildForwarder(
 ) {
   const routes = new Routes()
   const configure = ({ groups, zones, standIns }: UpstreamTable): void =>
-    routes.configure(groups, zones, standIns)
+    routes.configure(groups, zones, standIns, world.now())
   configure(options.upstreams)
   const random = randomId()
   const channels = new SocketChannels(world.epoll, {
@@ -106,6 +106,7 @@ function buildForwarder(
       arrived: (flight, bytes, at, answer, nowMs) =>
         sink().arrived(flight, bytes, at, answer, nowMs),
       failed: (flight, failure, nowMs) => sink().failed(flight, failure, nowMs),
+      forgotten: (group, nowMs) => sink().forgotten(group, nowMs),
     },
     { flightsMax: FLIGHTS_MAX, random, answer: new Answer() },
   )

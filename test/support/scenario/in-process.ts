@@ -192,6 +192,7 @@ export class InProcessWorld implements World {
       arrived: (flight, bytes, at, answer, nowMs) =>
         this.#pipeline.arrived(flight, bytes, at, answer, nowMs),
       failed: (flight, failure, nowMs) => this.#pipeline.failed(flight, failure, nowMs),
+      forgotten: (group, nowMs) => this.#pipeline.forgotten(group, nowMs),
     }
     const options = { flightsMax: FLIGHTS_MAX, random: countingIds(), answer: new Answer() }
     return new Forwarder(routes, this.#channels, sink, options)
@@ -471,6 +472,7 @@ function upstreamsOf({ groups }: Scenario): Upstreams {
     ),
     groups.flatMap(({ zones }, group) => zones.map((zone) => ({ name: parseName(zone), group }))),
     Object.values(CLUSTER_DNS).map(endpoint),
+    START_MS,
   ]
 }
 
