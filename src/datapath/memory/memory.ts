@@ -142,6 +142,11 @@ export class MemoryDatapath implements Driver {
     return isMeant && anybody && hasSocket ? 'us' : 'server'
   }
 
+  /** For writers: whether there are rules that judge a grant. */
+  get hasRules(): boolean {
+    return this.#ruleset !== null
+  }
+
   /** For writers: whether the kernel took it. */
   write(place: number, client: string, address: string, setPort: number): boolean {
     const ruleset = this.#ruleset
@@ -188,6 +193,7 @@ export class MemoryDatapath implements Driver {
 
 class MemoryGrantWriter implements GrantWriter {
   readonly capacity = CAPACITY
+  isUnproven = false
   readonly #datapath: MemoryDatapath
   readonly #place: number
   readonly #batch: { client: string; address: string; setPort: number }[] = []
@@ -217,6 +223,7 @@ class MemoryGrantWriter implements GrantWriter {
   }
 
   flush(): number {
+    this.isUnproven = this.#batch.length > 0 && !this.#datapath.hasRules
     this.#isInForce = this.#batch.map(({ client, address, setPort }) =>
       this.#datapath.write(this.#place, client, address, setPort),
     )

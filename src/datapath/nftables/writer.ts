@@ -93,7 +93,7 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
 
   flush(): number {
     const failed = this.#v4.flush() + this.#v6.flush()
-    if (this.#v4.isUnproven || this.#v6.isUnproven) this.#lose()
+    if (this.isUnproven) this.#lose()
     this.#flushed = this.#count
     this.#count = 0
     return failed
@@ -103,6 +103,10 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
     assert(index >= 0 && index < this.#flushed, 'a grant is asked about after its batch is flushed')
     const at = this.#order[index]!
     return at < 0 ? this.#v6.isInForce(at & ~SIGN) : this.#v4.isInForce(at)
+  }
+
+  get isUnproven(): boolean {
+    return this.#v4.isUnproven || this.#v6.isUnproven
   }
 
   refreshAlive(): boolean {
