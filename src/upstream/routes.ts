@@ -14,6 +14,7 @@
  * than that moment, and what is learned from the next one is not.
  */
 import { assert } from '../assert.ts'
+import { FairPlaces, NO_PLACE } from '../fair-places.ts'
 import { isInZone } from '../wire/name.ts'
 import { GroupHealth } from './health.ts'
 import { NO_GROUP } from './transport.ts'
@@ -49,10 +50,8 @@ export interface Zone {
 }
 
 /**
- * They are looked through one by one, and clients choose them: a bound, far above any need. One
- * client may choose as many as it leaves to others: half, if it is the first to want that many. For
- * one more it must give up the one of its own that it used least recently; if it has none and all
- * are taken, anybody's.
+ * They are looked through one by one, and clients choose them: a bound, far above any need. Who may
+ * have how many, and which gives way to another, is said in fair-places.ts.
  */
 const CHOSEN_MAX = 256
 
@@ -67,8 +66,8 @@ interface Group {
   readonly servers: readonly Server[]
   /** A hash over them; 0 for a server that a client chose. */
   readonly id: number
-  /** The client that was the first to choose it; 0 for those of the configuration. */
-  readonly chosenBy: number
+  /** Among those that clients chose; NO_PLACE: it is of the configuration. */
+  readonly place: number
   readonly health: GroupHealth
   isConfigured: boolean
 }
@@ -86,6 +85,12 @@ export class Routes {
   /** Longest first. */
   #zones: readonly Zone[] = []
   #standIns: readonly Endpoint[] = []
+  readonly #places = new FairPlaces(CHOSEN_MAX)
+  /** By place: the group that has it. */
+  readonly #placeGroups = new Uint16Array(CHOSEN_MAX)
+  readonly #isIdle = (place: number): boolean =>
+    isFree(this.#groups[this.#placeGroups[place]!]!, this.#nowMs)
+  #nowMs = 0
   /** The group that `sweep` looks at next. */
   #swept = 0
 
@@ -184,12 +189,11 @@ export class Routes {
       if (known === null || known.id !== 0) continue
       if (!isServer(known.servers[0]!, family, server, serverAt, serverPort)) continue
       known.health.usedMs = nowMs
+      this.#places.use(known.place, nowMs)
       return group
     }
-    if (!this.#makePlace(client, nowMs)) {
-      this.refusedCount++
-      return NO_GROUP
-    }
+    const place = this.#makePlace(client, nowMs)
+    if (place === NO_PLACE) return NO_GROUP
     const address = server.slice(serverAt, serverAt + (family === 4 ? 4 : 16))
     const chosen: Server = {
       family: family === 4 ? 4 : 6,
@@ -197,49 +201,36 @@ export class Routes {
       port: serverPort,
       transport: 'udp',
     }
-    return this.#add([chosen], 0, client, nowMs)
+    const group = this.#add([chosen], 0, place, nowMs)
+    this.#places.take(place, client, nowMs)
+    this.#placeGroups[place] = group
+    return group
   }
 
-  /** Room for one more server of this client's choice; false when none could be made. */
-  #makePlace(client: number, nowMs: number): boolean {
-    let chosen = 0
-    let own = 0
-    let oldest = NO_GROUP
-    let oldestOwn = NO_GROUP
-    for (let number = 0; number < this.#groups.length; number++) {
-      const group = this.#groups[number]!
-      if (group === null || group.id !== 0) continue
-      const isOwn = group.chosenBy === client
-      chosen++
-      if (isOwn) own++
-      if (!isFree(group, nowMs)) continue
-      if (this.#isOlder(number, oldest)) oldest = number
-      if (isOwn && this.#isOlder(number, oldestOwn)) oldestOwn = number
+  /** A place for one more server of this client's choice, or NO_PLACE. */
+  #makePlace(client: number, nowMs: number): number {
+    this.#nowMs = nowMs
+    const place = this.#places.find(client, this.#isIdle)
+    if (place === NO_PLACE) this.refusedCount++
+    else if (this.#places.isTaken(place)) {
+      this.gaveWayCount++
+      this.#forget(this.#placeGroups[place]!, nowMs)
     }
-    if (own < CHOSEN_MAX - chosen) return true
-    const giving = own > 0 ? oldestOwn : oldest
-    if (giving === NO_GROUP) return false
-    this.gaveWayCount++
-    this.#forget(giving, nowMs)
-    return true
-  }
-
-  #isOlder(group: number, than: number): boolean {
-    return than === NO_GROUP || this.health(group).usedMs < this.health(than).usedMs
+    return place
   }
 
   #configured(servers: readonly Server[], nowMs: number): number {
     assert(servers.length <= SERVERS_MAX, 'a group has a bounded number of servers')
     const id = idOf(servers)
     const known = this.groupOfId(id)
-    const number = known === NO_GROUP ? this.#add(servers, id, 0, nowMs) : known
+    const number = known === NO_GROUP ? this.#add(servers, id, NO_PLACE, nowMs) : known
     this.#groups[number]!.isConfigured = true
     return number
   }
 
-  #add(servers: readonly Server[], id: number, chosenBy: number, nowMs: number): number {
+  #add(servers: readonly Server[], id: number, place: number, nowMs: number): number {
     const health = new GroupHealth(servers.length, nowMs)
-    const group: Group = { servers, id, chosenBy, health, isConfigured: false }
+    const group: Group = { servers, id, place, health, isConfigured: false }
     const free = this.#groups.indexOf(null)
     if (free < 0) return this.#groups.push(group) - 1
     this.#groups[free] = group
@@ -247,6 +238,8 @@ export class Routes {
   }
 
   #forget(group: number, nowMs: number): void {
+    const { place } = this.#groups[group]!
+    if (place !== NO_PLACE) this.#places.leave(place)
     this.#groups[group] = null
     this.onForget(group, nowMs)
   }
