@@ -168,6 +168,19 @@ function grantsFail(check: Check): void {
     assert.equal(tryWrite(other, ALICE.v4, SERVERS.v4[1]), true)
   })
 
+  check('who leaves may write grants for as long as it says so', async (world) => {
+    await world.driver.apply(rulesetOf(world))
+    const writer = aliveWriter(world, 1)
+    for (let round = 0; round < 3; round++) {
+      await world.pass(80)
+      assert.equal(writer.refreshAlive(true), true)
+      assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[0]), true)
+    }
+    assert.deepEqual(await world.driver.readAlive(), [1])
+    await world.pass(300)
+    assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[1]), false)
+  })
+
   check('of a batch that does not fit, exactly those that did not fit fail', async (world) => {
     await world.driver.apply(rulesetOf(world, { grantsMax: 3 }))
     const writer = aliveWriter(world, 1)
