@@ -432,6 +432,51 @@ allocatesNothing('a miss, an insertion with eviction and a sweep allocate nothin
   }
 })
 
+test('answers of a group whose number becomes another’s are never given again, nor listed', () => {
+  const { cache, find, insert, fail } = bound(
+    new TestCache({ bytes: MiB, serveStaleMs: 86_400_000 }),
+  )
+  const own = { ...www, group: 7 }
+  const failed = { name: nameOf('broken.example.com'), group: 7 }
+  const other = { ...www, group: 8 }
+  insert(own, { ttlSeconds: 3600, nowMs: 100 })
+  insert(other, { nowMs: 100 })
+  fail(failed, 199)
+  const gone = questionOf({ name: nameOf('gone.example.com'), group: 7 })
+  insert({ name: nameOf('gone.example.com'), group: 7 }, { kind: KIND_NXDOMAIN, nowMs: 100 })
+  assert.notEqual(cache.findNxdomain(gone, 150), NO_ENTRY)
+  cache.forgetGroup(7, 200)
+  assert.equal(cache.findNxdomain(gone, 200), NO_ENTRY)
+  assert.equal(find(own), NO_ENTRY)
+  assert.equal(find(failed), NO_ENTRY)
+  assert.notEqual(find(other), NO_ENTRY)
+  const into = new Int32Array(64)
+  const listed: number[] = []
+  for (let cursor = 0; cursor >= 0; ) {
+    cursor = cache.list(cursor, into)
+    listed.push(...into.subarray(0, cache.listed))
+  }
+  assert.deepEqual(listed, [find(other)])
+
+  // The next server with that number: its answers are its own, and it has not failed before.
+  const entry = insert(own, { message: messageOf(9, 60), nowMs: 200 })
+  assert.equal(find(own), entry)
+  assert.equal(cache.failures(fail(failed, 200)), 1)
+  assert.equal(cache.counters().entries, 4, 'one of them waits to be swept')
+})
+
+test('what a forgotten group leaves behind is swept like all that is dead', () => {
+  const { cache, insert } = bound(new TestCache({ bytes: MiB }))
+  for (let index = 0; index < 500; index++) {
+    insert({ name: nameOf(`host-${index}.example.com`), group: 7 }, { nowMs: 100 })
+  }
+  const empty = new TestCache({ bytes: MiB }).cache.counters().bytesUsed
+  cache.forgetGroup(7, 200)
+  for (let step = 0; step < 100; step++) cache.sweep(200, 64)
+  assert.equal(cache.counters().entries, 0)
+  assert.equal(cache.counters().bytesUsed, empty)
+})
+
 allocatesNothing('a failure on a cached answer allocates nothing', () => {
   const { cache } = filled()
   const question = questionOf(www)

@@ -26,6 +26,8 @@
  *     (RFC 8767; CoreDNS #7956 served SERVFAIL in place of a good answer);
  *   - a newer answer replaces an older one and nothing but an answer extends a life: refreshing
  *     an entry without new data is how ghost domains stay alive (CVE-2022-30698);
+ *   - a group's number may come to stand for another server (forgetGroup): what was stored before
+ *     is dead from then on, and never found;
  *   - no call takes longer than HAND_STEPS_MAX steps of the eviction hand.
  */
 import { assert } from '../assert.ts'
@@ -51,7 +53,7 @@ import {
   STATE_VISITED,
 } from './entry.ts'
 import { DEAD, FRESH, failureTtl, freshness, isPrefetchDue } from './freshness.ts'
-import type { Question } from './question.ts'
+import { GROUPS_MAX, type Question } from './question.ts'
 import { EntryReader, halfWords, isFailureKind, wordsOf } from './reader.ts'
 import { SieveQueue } from './sieve.ts'
 
@@ -141,6 +143,8 @@ export class AnswerCache extends EntryReader {
   #sweepBucket = 0
   /** Of the answer inserted last. */
   #serial = 0
+  /** By group: what was stored before is dead; 0: nothing is. Untouched pages take no memory. */
+  readonly #forgottenMs = new Float64Array(GROUPS_MAX)
   /** Doubles, because a number in a field becomes an object when it outgrows 31 bits. */
   readonly #counts = new Float64Array(5)
 
@@ -195,6 +199,7 @@ export class AnswerCache extends EntryReader {
         this.group(entry) !== group ||
         !this.blocks.equals(head + ENTRY_CONTENT, name, nameAt, nameBytes) ||
         this.isFailure(entry) ||
+        this.#isForgotten(entry) ||
         this.freshness(entry, nowMs) !== FRESH
       ) {
         continue
@@ -343,6 +348,15 @@ export class AnswerCache extends EntryReader {
     this.#entryCount = 0
   }
 
+  /**
+   * Forgets every answer of a group, whose number is another's from now on. They are not looked
+   * for: each goes when somebody comes by, as any dead one does.
+   * @param nowMs  later than the last of them was stored
+   */
+  forgetGroup(group: number, nowMs: number): void {
+    this.#forgottenMs[group] = nowMs
+  }
+
   /** Forgets every answer for a name, of all types and groups; returns how many. */
   clearName(name: Uint8Array, nameAt: number, nameBytes: number, hash: number): number {
     let dropped = 0
@@ -389,7 +403,8 @@ export class AnswerCache extends EntryReader {
   /**
    * Writes the next entries to `into` and their number to `listed`; for `cache list`. Begin with
    * cursor 0; the result is the cursor to go on with, or -1 at the end. A call may list none.
-   * Between calls entries may come and go; those that stay are listed exactly once.
+   * Between calls entries may come and go; those that stay are listed exactly once, and those of
+   * a forgotten group not at all.
    * @param into  room for more entries than one bucket ever has: 64
    */
   list(cursor: number, into: Int32Array): number {
@@ -400,7 +415,7 @@ export class AnswerCache extends EntryReader {
       const before = this.listed
       let entry = this.#buckets.firstOf(bucket)
       while (entry !== 0 && this.listed < into.length) {
-        into[this.listed++] = entry
+        if (!this.#isForgotten(entry)) into[this.listed++] = entry
         entry = this.#buckets.after(entry)
       }
       if (entry !== 0 && before > 0) {
@@ -443,7 +458,7 @@ export class AnswerCache extends EntryReader {
         (words[head + ENTRY_GROUP]! & 0xffff) === group &&
         this.blocks.equals(head + ENTRY_CONTENT, name, nameAt, nameBytes)
       ) {
-        return entry
+        return this.#isForgotten(entry) ? 0 : entry
       }
       entry = this.#buckets.after(entry)
     }
@@ -510,8 +525,15 @@ export class AnswerCache extends EntryReader {
 
   /** Whether nothing would be lost with the entry. */
   #isDead(entry: number, nowMs: number): boolean {
+    if (this.#isForgotten(entry)) return true
     const afterMs = this.isFailure(entry) ? FAILURE_MEMORY_MS : this.#serveStaleMs
     return nowMs >= this.expiresAtMs(entry) + afterMs
+  }
+
+  /** Whether it was stored when its group's number stood for another server. */
+  #isForgotten(entry: number): boolean {
+    const untilMs = this.#forgottenMs[this.group(entry)]!
+    return untilMs !== 0 && this.doubles[(entry << 3) + ENTRY_STORED]! < untilMs
   }
 
   /** Whether the entry's answer can be given, fresh or stale. */

@@ -8,6 +8,9 @@
 export const KEY_DO = 1
 export const KEY_CD = 2
 
+/** Group numbers have 16 bits, here and in flights. */
+export const GROUPS_MAX = 65_536
+
 const NO_NAME = new Uint8Array(0)
 
 export class Question {
@@ -25,6 +28,6 @@ export class Question {
   class = 0
   /** KEY_DO, KEY_CD */
   keyFlags = 0
-  /** Upstream group, 0 to 65535. */
+  /** Upstream group, below GROUPS_MAX. */
   group = 0
 }

@@ -37,6 +37,7 @@ const AGENT: StatusReport = {
   upstreams: [
     {
       zones: ['.'],
+      isChosen: false,
       server: '192.0.2.53:53',
       transport: 'udp',
       state: 'well',
@@ -87,6 +88,15 @@ test('when all is well the page says so, and shows both processes', () => {
     '1 governed client, 1 ungoverned (default/bystander)',
     '  NOT GOVERNED: team-a/host: it has no interface of its own',
   ])
+})
+
+test('servers of clients’ choice are counted, not listed', () => {
+  const server = AGENT.upstreams[0]!
+  const upstreams = [server, { ...server, zones: [], isChosen: true, server: '192.0.2.99:53' }]
+  const agent = { ...AGENT, upstreams, counters: { ...AGENT.counters, serversGaveWay: 1300 } }
+  const lines = statusLines(summarize([agent], false))
+  assert.equal(lines.filter((line) => line.includes('192.0.2.')).length, 1)
+  assert(lines.includes("agent: 1 server of clients' choice, 1,300 gave way to others, 0 refused"))
 })
 
 test('what is wrong comes first, with a code for alerts', () => {

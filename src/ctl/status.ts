@@ -83,7 +83,7 @@ export function statusLines(output: StatusOutput): string[] {
   }
   lines.push('', ...tableLines(PROCESS_COLUMNS, reports))
   lines.push('', ...tableLines(WORK_COLUMNS, reports))
-  lines.push('', ...upstreamLines(reports))
+  lines.push('', ...upstreamLines(reports), ...chosenLines(reports))
   lines.push('', ...policyLines(reports))
   lines.push('', ...clientLines(first))
   return lines
@@ -152,7 +152,9 @@ function limitedText({ counters }: StatusReport): string {
 
 function upstreamLines(reports: readonly StatusReport[]): string[] {
   const rows = reports.flatMap((report) =>
-    report.upstreams.map((upstream) => ({ process: report.role, ...upstream })),
+    report.upstreams
+      .filter(({ isChosen }) => !isChosen)
+      .map((upstream) => ({ process: report.role, ...upstream })),
   )
   return tableLines<(typeof rows)[number]>(
     [
@@ -167,6 +169,21 @@ function upstreamLines(reports: readonly StatusReport[]): string[] {
     ],
     rows,
   )
+}
+
+/** There may be hundreds of these; each is found with -o json. */
+function chosenLines(reports: readonly StatusReport[]): string[] {
+  return reports.flatMap(({ role, upstreams, counters }) => {
+    const count = upstreams.filter(({ isChosen }) => isChosen).length
+    const gaveWay = counters['serversGaveWay'] ?? 0
+    const refused = counters['serversRefused'] ?? 0
+    if (count + gaveWay + refused === 0) return []
+    return [
+      `${role}: ${countOf(count, 'server')} of clients' choice, ` +
+        `${gaveWay.toLocaleString('en-US')} gave way to others, ` +
+        `${refused.toLocaleString('en-US')} refused`,
+    ]
+  })
 }
 
 function policyLines(reports: readonly StatusReport[]): string[] {

@@ -4,7 +4,8 @@
  *
  *     begin   directories, lock → data plane, holding → control socket → peer: sockets, policy,
  *             answers → policy → sockets → kernel structure → proof → serve
- *     end     drain (nothing new is read, what is in hand is answered) → goodbye → close
+ *     end     drain (no further questions are wanted; those that come are answered, then nothing is
+ *             read any more, and what is in hand is answered) → goodbye → close
  *
  * What must stay true:
  * - Nothing is read from a shared socket before policy and structure are in force here: a process

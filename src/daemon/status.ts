@@ -10,6 +10,7 @@ import type {
   StatusReport,
   UpstreamStatus,
 } from '../observe/status.ts'
+import { formatName } from '../wire/text.ts'
 import type { ClientEntry } from '../policy/snapshot.ts'
 import type { UpstreamRow } from '../worker/message.ts'
 import type { DaemonView } from './view.ts'
@@ -86,7 +87,8 @@ function degradations(
     if (faults.length === 0) continue
     found.push({ code: 'policy-faulty', message: `${name}: ${faults[0]!.message}` })
   }
-  const asked = upstreams.filter(({ state }) => state !== 'unused')
+  // That a server does not answer which a client chose is that client's trouble.
+  const asked = upstreams.filter(({ state, isChosen }) => state !== 'unused' && !isChosen)
   if (asked.length > 0 && asked.every(({ state }) => state !== 'well')) {
     found.push({ code: 'upstreams', message: 'no upstream answers' })
   }
@@ -114,14 +116,13 @@ async function kernelStatus(daemon: DaemonView): Promise<KernelStatus> {
 
 async function upstreamStatus(daemon: DaemonView): Promise<UpstreamStatus[]> {
   const { rows } = await daemon.dataPlane.ask({ kind: 'upstream-health' })
-  const { groups } = daemon.upstreams.table()
   return rows.map((row) => {
     const address = formatAddress(row.address, 0, row.address.length === 4 ? 4 : 6)
-    const configured = daemon.config.upstreams[row.group]
     return {
-      zones: groups[row.group] === undefined ? [] : (configured?.zones ?? []),
+      zones: row.zones.map((zone) => formatName(zone)),
+      isChosen: row.isChosen,
       server: address.includes(':') ? `[${address}]:${row.port}` : `${address}:${row.port}`,
-      transport: configured?.transport ?? 'udp',
+      transport: row.transport,
       state: upstreamState(row),
       roundTripMs: row.smoothedMs,
       queries: row.queries,

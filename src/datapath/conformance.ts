@@ -168,6 +168,19 @@ function grantsFail(check: Check): void {
     assert.equal(tryWrite(other, ALICE.v4, SERVERS.v4[1]), true)
   })
 
+  check('who leaves may write grants for as long as it says so', async (world) => {
+    await world.driver.apply(rulesetOf(world))
+    const writer = aliveWriter(world, 1)
+    for (let round = 0; round < 3; round++) {
+      await world.pass(80)
+      assert.equal(writer.refreshAlive(true), true)
+      assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[0]), true)
+    }
+    assert.deepEqual(await world.driver.readAlive(), [1])
+    await world.pass(300)
+    assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[1]), false)
+  })
+
   check('of a batch that does not fit, exactly those that did not fit fail', async (world) => {
     await world.driver.apply(rulesetOf(world, { grantsMax: 3 }))
     const writer = aliveWriter(world, 1)
@@ -182,6 +195,28 @@ function grantsFail(check: Check): void {
     )
     assert.ok(writer.isInForce(again), 'what is there is extended')
     assert.ok(writer.isInForce(elsewhere), 'another set has room')
+  })
+
+  check('a refusal is no loss: only a batch that no rule judged is one', async (world) => {
+    await world.driver.apply(rulesetOf(world, { grantsMax: 1 }))
+    const writer = aliveWriter(world, 1)
+    for (const family of ['v4', 'v6'] as const) {
+      assert.equal(tryWrite(writer, ALICE[family], SERVERS[family][0]), true)
+      assert.equal(tryWrite(writer, ALICE[family], SERVERS[family][1]), false, 'the set is full')
+      assert.equal(writer.isUnproven, false)
+    }
+    await world.pass(300)
+    assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[0]), false, 'was alive 300 ms ago')
+    assert.equal(writer.isUnproven, false)
+    await world.flushByOther()
+    for (const family of ['v4', 'v6'] as const) {
+      assert.equal(tryWrite(writer, ALICE[family], SERVERS[family][0]), false, 'nobody took it')
+      assert.equal(writer.isUnproven, true)
+    }
+    await world.driver.apply(rulesetOf(world))
+    writer.refreshAlive()
+    assert.equal(tryWrite(writer, ALICE.v4, SERVERS.v4[0]), true)
+    assert.equal(writer.isUnproven, false)
   })
 
   check('a grant for a port set that nobody knows is not in force', async (world) => {

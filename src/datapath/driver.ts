@@ -75,10 +75,19 @@ export interface GrantWriter {
   /** Whether grant `index` of the batch flushed last is in the kernel. */
   isInForce(index: number): boolean
   /**
+   * Nothing of ours judged the batch flushed last: our rules are gone, and with them maybe all
+   * grants. (Not so when it was refused: a full set, or a worker that is late, says nothing about
+   * the grants that are there.)
+   */
+  readonly isUnproven: boolean
+  /**
    * Tells the kernel that this process's worker is alive, for the next ALIVE_MS. False: since the
    * last refresh the kernel did not hold our rules and sets all the time, or may not have; nor when
    * that refresh is too long ago, or this is the first. Grants that were in force may be gone, also
    * when everything stands again: remembered ones are to be forgotten.
+   * @param isLeaving  the worker finishes what it has: its grants count, its connections are its
+   *   own, but nobody's questions are intercepted for its sake any more. Those of ungoverned clients
+   *   go on to the cluster's DNS ALIVE_MS after the last refresh of any worker that stays.
    */
-  refreshAlive(): boolean
+  refreshAlive(isLeaving?: boolean): boolean
 }

@@ -83,7 +83,9 @@ export interface KernelStatus {
 }
 
 export interface UpstreamStatus {
+  /** Empty: a client chose it, or it is not configured any more. */
   readonly zones: readonly string[]
+  readonly isChosen: boolean
   /** '192.0.2.53:53' */
   readonly server: string
   readonly transport: 'udp' | 'tcp' | 'tls'

@@ -192,8 +192,10 @@ function open(
 }
 
 /**
- * Writes the batch and notes what the kernel took; false when it did not take all. Then what was
- * noted before is not believed either: the kernel may have lost its tables, and the grants in them.
+ * Writes the batch and notes what the kernel took; false when it did not take all. What was noted
+ * before is believed as long as our rules judge: that one client's set is full must not make every
+ * cached answer of every client pay for its grants anew. When nothing of ours judged the batch, the
+ * kernel has lost its tables, and the grants in them.
  */
 function settle(context: Context, message: Uint8Array): boolean {
   const { grants, grantWriter, counters } = context.parts
@@ -203,7 +205,7 @@ function settle(context: Context, message: Uint8Array): boolean {
   const refused = grantWriter!.flush()
   counters.add(GRANTS_WRITTEN, count - refused)
   counters.add(GRANTS_REFUSED, refused)
-  if (refused > 0) grants.clear()
+  if (grantWriter!.isUnproven) grants.clear()
   const clients = context.policy.bytes
   for (let index = 0; index < count; index++) {
     if (!grantWriter!.isInForce(index)) continue

@@ -43,6 +43,11 @@ export const COUNTERS = [
   ['upstreamProbes', 'Questions to upstreams that were ill, to see whether they are well again.'],
   ['upstreamTimeouts', 'Tries that got no answer in time.'],
   ['upstreamMismatches', 'Replies that were not to our question.'],
+  ['serversGaveWay', 'Servers that clients chose and that gave way to others of their choice.'],
+  [
+    'serversRefused',
+    'Queries refused because there is no place for one more server of their choice.',
+  ],
   ['cacheInserts', 'Answers put into the cache.'],
   ['peerAnswers', 'Answers learned from the peer.'],
   ['away', 'Times that the loop stood still for longer than the alive element lasts.'],

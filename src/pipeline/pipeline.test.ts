@@ -43,9 +43,11 @@ class CountedReplies implements Replies {
   }
 }
 
-/** A kernel that takes everything. */
+/** A kernel that takes everything, unless it is told otherwise. */
 class CountedWriter implements GrantWriter {
   readonly capacity = 64
+  isUnproven = false
+  isRefusing = false
   written = 0
   #count = 0
 
@@ -54,13 +56,15 @@ class CountedWriter implements GrantWriter {
   }
 
   flush(): number {
-    this.written += this.#count
+    const count = this.#count
     this.#count = 0
+    if (this.isRefusing) return count
+    this.written += count
     return 0
   }
 
   isInForce(): boolean {
-    return true
+    return !this.isRefusing
   }
 
   refreshAlive(): boolean {
@@ -211,6 +215,23 @@ allocatesNothing('a cached answer with policy, grants and flow allocates nothing
   )
   assert.deepEqual([writer.written, replies.count], [2, 2])
   return take
+})
+
+test('grants made before are written anew when no rule judged a batch, not when one refused it', () => {
+  const parts = makePipeline()
+  const { pipeline, writer } = parts
+  const query = warm(parts, 'api.example.com. A', ['api.example.com. 300 A 192.0.2.10'])
+  assert.equal(writer.written, 1)
+  for (const [isUnproven, name] of [
+    [false, 'new.example.com'],
+    [true, 'other.example.com'],
+  ] as const) {
+    Object.assign(writer, { isRefusing: true, isUnproven })
+    warm(parts, `${name}. A`, [`${name}. 300 A 192.0.2.11`])
+    Object.assign(writer, { isRefusing: false, isUnproven: false })
+    pipeline.take(query, 0, query.length, NOW_MS)
+    assert.equal(writer.written, isUnproven ? 2 : 1)
+  }
 })
 
 allocatesNothing('a denied question allocates nothing', () => {

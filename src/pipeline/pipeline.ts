@@ -118,7 +118,7 @@ export class Pipeline implements AnswerSink {
     if (!isAllowed || !isServed(context)) refuse(context, nowMs)
     else if (arrival.query.type === TYPE_ANY) answerAny(context, nowMs)
     else if (answerSpecial(context, nowMs)) return true
-    else if (!route(context)) refuse(context, nowMs)
+    else if (!route(context, nowMs)) refuse(context, nowMs)
     else if (!answerFromCache(context, nowMs)) forward(context, nowMs)
     return true
   }
@@ -170,6 +170,11 @@ export class Pipeline implements AnswerSink {
 
   relayFailed(slot: number, failure: FlightFailure, nowMs: number): void {
     relayFailed(this.#context, slot, reasonOf(failure), nowMs)
+  }
+
+  forgotten(group: number, nowMs: number): void {
+    this.#context.silence.forgetGroup(group)
+    this.#context.parts.cache.forgetGroup(group, nowMs)
   }
 
   /** Looks after those who have waited for long. To be called every 20 ms or so. */

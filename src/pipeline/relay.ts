@@ -94,7 +94,7 @@ function mayBeSent(context: Context, nowMs: number): boolean {
   }
   const isAllowed = decideEveryName(context)
   if (arrival.isAudited) context.parts.counters.add(DENIED_AUDIT, 1)
-  return isAllowed && route(context)
+  return isAllowed && route(context, nowMs)
 }
 
 function giveBack(

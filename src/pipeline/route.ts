@@ -7,7 +7,7 @@ import { NO_GROUP } from '../upstream/transport.ts'
 import type { Context } from './context.ts'
 
 /** False when nobody is there to ask; arrival.reason then says so. */
-export function route(context: Context): boolean {
+export function route(context: Context, nowMs: number): boolean {
   const arrival = context.arrival
   const group = context.parts.transport.route(
     arrival.name,
@@ -18,6 +18,7 @@ export function route(context: Context): boolean {
     arrival.destinationAt,
     arrival.destinationPort,
     context.shares.clientOf(arrival.share),
+    nowMs,
   )
   arrival.question.group = group
   if (group !== NO_GROUP) return true

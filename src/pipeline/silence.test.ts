@@ -49,3 +49,12 @@ allocatesNothing('noting and asking allocate nothing', () => {
     return silence.mayProbe(call & 7, call) && silence.isSilent(1)
   }
 })
+
+test('a group whose number becomes another’s was never silent, nor heard', () => {
+  const silence = new Silence()
+  silence.unheard(3, 1000, 2800)
+  silence.forgetGroup(3)
+  assert.equal(silence.isSilent(3), false)
+  silence.heard(3, 3000)
+  assert.equal(silence.isBackSince(3, 2900), false)
+})

@@ -6,9 +6,7 @@
  * What must stay true: one broken name does not make its group silent. Only a group from which
  * nothing at all has come since the question went out is.
  */
-
-/** Group numbers have 16 bits, in cache and flights. Untouched pages take no memory. */
-const GROUPS = 65_536
+import { GROUPS_MAX } from '../cache/question.ts'
 
 /**
  * At most one question in so long goes to a silent group without a client waiting for it. A flight
@@ -17,13 +15,14 @@ const GROUPS = 65_536
  */
 const PROBE_MS = 1000
 
+/** By group; untouched pages take no memory. */
 export class Silence {
   /** When the group last said anything. */
-  readonly #heardMs = new Float64Array(GROUPS)
+  readonly #heardMs = new Float64Array(GROUPS_MAX)
   /** 0: it answers. Else: when it may be asked next without a client waiting. */
-  readonly #probeMs = new Float64Array(GROUPS)
+  readonly #probeMs = new Float64Array(GROUPS_MAX)
   /** When it was heard for the first time after it had been silent. */
-  readonly #backMs = new Float64Array(GROUPS)
+  readonly #backMs = new Float64Array(GROUPS_MAX)
 
   heard(group: number, nowMs: number): void {
     if (this.#probeMs[group] !== 0) this.#backMs[group] = nowMs
@@ -35,6 +34,13 @@ export class Silence {
   unheard(group: number, askedMs: number, nowMs: number): void {
     if (this.#heardMs[group]! >= askedMs || this.#probeMs[group] !== 0) return
     this.#probeMs[group] = nowMs + PROBE_MS
+  }
+
+  /** The group's number is another's from now on. */
+  forgetGroup(group: number): void {
+    this.#heardMs[group] = 0
+    this.#probeMs[group] = 0
+    this.#backMs[group] = 0
   }
 
   isSilent(group: number): boolean {

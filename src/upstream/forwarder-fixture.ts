@@ -51,7 +51,7 @@ export class Asker {
   ) {
     const random = (): number => randomInt(0x10000)
     const routes = new Routes()
-    routes.configure([servers], [{ name: parseName(zone), group: 0 }], [])
+    routes.configure([servers], [{ name: parseName(zone), group: 0 }], [], this.nowMs)
     this.channels = new SocketChannels(this.#epoll, {
       ...{ flightsMax: FLIGHTS_MAX + OWN_CHANNELS, mark: 0, token: TOKEN, random, connectTls },
     })
@@ -67,6 +67,7 @@ export class Asker {
       relayed: (slot: number, bytes: Uint8Array, at: number, length: number): void =>
         this.#endRelay(slot, bytes.slice(at, at + length)),
       relayFailed: (slot: number, failure: number): void => this.#endRelay(slot, failure),
+      forgotten: (): void => {},
     }
     const options = { flightsMax: FLIGHTS_MAX, random, answer: new Answer() }
     this.forwarder = new Forwarder(routes, this.channels, sink, options)
@@ -173,7 +174,7 @@ export class HotAsker {
     const routes = new Routes()
     const address = Uint8Array.of(127, 0, 0, 1)
     const zones = [{ name: parseName('.'), group: 0 }]
-    routes.configure([[{ family: 4, address, port, transport }]], zones, [])
+    routes.configure([[{ family: 4, address, port, transport }]], zones, [], 0)
     let id = 0
     const random = (): number => (id = (id + 4711) & 0xffff)
     const channels = new SocketChannels(this.#epoll, {
@@ -186,6 +187,7 @@ export class HotAsker {
       failed: (): void => assert.fail('the server answers'),
       relayed: (): void => assert.fail('nothing is relayed'),
       relayFailed: (): void => assert.fail('nothing is relayed'),
+      forgotten: (): void => {},
     }
     const options = { flightsMax: 8, random, answer: new Answer() }
     this.#forwarder = new Forwarder(routes, channels, sink, options)

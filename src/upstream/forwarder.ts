@@ -49,7 +49,7 @@ import {
   RCODE_SERVFAIL,
 } from '../wire/header.ts'
 import { CHANNEL_LOST, type Channels, NOTHING_YET, QUESTION_AT, QUESTION_BYTES } from './channel.ts'
-import { chooseServer, GroupHealth, noteChoice, type ServerHealth } from './health.ts'
+import { chooseServer, type GroupHealth, noteChoice, type ServerHealth } from './health.ts'
 import { isSameButCase, NEVER, setCase } from './letter-case.ts'
 import { Probes, PROBES_MAX } from './probes.ts'
 import { Relays, RELAYS_MAX } from './relays.ts'
@@ -91,7 +91,7 @@ const UDP = 2
 const STREAM = 3
 
 export class Forwarder implements Transport {
-  readonly #routes: Routes
+  readonly routes: Routes
   readonly #channels: Channels
   readonly #sink: AnswerSink
   readonly #random: () => number
@@ -100,8 +100,6 @@ export class Forwarder implements Transport {
   readonly #relays: Relays
   readonly #flightsMax: number
   readonly #groupFlightsMax: number
-  /** By group; made when it is first asked. */
-  readonly #groups: (GroupHealth | undefined)[] = []
 
   // One row a flight.
   readonly #state: Uint8Array
@@ -146,7 +144,8 @@ export class Forwarder implements Transport {
     this.#flightsMax = options.flightsMax
     this.#groupFlightsMax = Math.floor(options.flightsMax * GROUP_SHARE)
     this.#probes = new Probes(options.random)
-    this.#routes = routes
+    this.routes = routes
+    routes.onForget = (group, nowMs) => sink.forgotten(group, nowMs)
     this.#channels = channels
     this.#sink = sink
     this.#random = options.random
@@ -179,16 +178,28 @@ export class Forwarder implements Transport {
     serverAt: number,
     serverPort: number,
     client: number,
+    nowMs: number,
   ): number {
-    return this.#routes.route(name, nameAt, nameBytes, family, server, serverAt, serverPort, client)
+    const routes = this.routes
+    return routes.route(
+      name,
+      nameAt,
+      nameBytes,
+      family,
+      server,
+      serverAt,
+      serverPort,
+      client,
+      nowMs,
+    )
   }
 
   groupId(group: number): number {
-    return this.#routes.groupId(group)
+    return this.routes.groupId(group)
   }
 
   groupOfId(id: number): number {
-    return this.#routes.groupOfId(id)
+    return this.routes.groupOfId(id)
   }
 
   ask(flight: number, group: number, question: FlightQuestion, nowMs: number): void {
@@ -222,7 +233,7 @@ export class Forwarder implements Transport {
   ): boolean {
     const index = chooseServer(this.#groupHealth(group).servers, 0)
     if (index < 0) return false
-    const server = this.#routes.servers(group)[index]!
+    const server = this.routes.servers(group)[index]!
     const isTcp = isStream || server.transport !== 'udp'
     return this.#relays.send(slot, server, isTcp, packet, start, end, nowMs)
   }
@@ -318,6 +329,7 @@ export class Forwarder implements Transport {
     this.#probe(nowMs)
     this.#channels.flush()
     this.#channels.sweep(nowMs)
+    this.routes.sweep(nowMs)
   }
 
   /** Replies that were not to our question: somebody is guessing, or a server is confused. */
@@ -328,9 +340,9 @@ export class Forwarder implements Transport {
   /** Every server of the groups, with how it is doing; for `status`. */
   servers(): { group: number; server: Server; health: ServerHealth }[] {
     const rows: { group: number; server: Server; health: ServerHealth }[] = []
-    for (let group = 0; group < this.#routes.groupCount; group++) {
+    for (const group of this.routes.numbers()) {
       const health = this.#groupHealth(group).servers
-      for (const [index, server] of this.#routes.servers(group).entries()) {
+      for (const [index, server] of this.routes.servers(group).entries()) {
         rows.push({ group, server, health: health[index]! })
       }
     }
@@ -401,7 +413,7 @@ export class Forwarder implements Transport {
       this.#next(flight, nowMs)
       return
     }
-    this.#end(flight)
+    this.#end(flight, nowMs)
     this.#sink.arrived(flight, reply, replyAt, answer, nowMs)
   }
 
@@ -441,14 +453,14 @@ export class Forwarder implements Transport {
   /** The same server again, which goes on with the try that made it necessary. */
   #again(flight: number, isStream: boolean, nowMs: number): void {
     this.#close(flight)
-    const server = this.#routes.servers(this.#group[flight]!)[this.#server[flight]!]!
+    const server = this.routes.servers(this.#group[flight]!)[this.#server[flight]!]!
     if (!this.#send(flight, server, isStream, nowMs)) this.#next(flight, nowMs)
   }
 
   /** The next try: the best server not tried in this round. */
   #next(flight: number, nowMs: number): void {
     this.#close(flight)
-    const servers = this.#routes.servers(this.#group[flight]!)
+    const servers = this.routes.servers(this.#group[flight]!)
     const health = this.#groupHealth(this.#group[flight]!).servers
     while (this.#hasTry(flight)) {
       this.#tries[flight]!++
@@ -501,7 +513,7 @@ export class Forwarder implements Transport {
   }
 
   #fail(flight: number, failure: FlightFailure, nowMs: number): void {
-    this.#end(flight)
+    this.#end(flight, nowMs)
     if (flight < this.#flightsMax) this.#sink.failed(flight, failure, nowMs)
   }
 
@@ -510,10 +522,12 @@ export class Forwarder implements Transport {
     this.#health(flight).timedOut(this.#sentMs[flight]!)
   }
 
-  #end(flight: number): void {
+  #end(flight: number, nowMs: number): void {
     this.#close(flight)
     this.#state[flight] = IDLE
-    this.#groupHealth(this.#group[flight]!).inFlight--
+    const group = this.#groupHealth(this.#group[flight]!)
+    group.inFlight--
+    group.usedMs = nowMs
     if (flight >= this.#flightsMax) this.#probes.end(flight - this.#flightsMax)
     const last = this.#active[--this.#activeCount]!
     const place = this.#place[flight]!
@@ -530,7 +544,7 @@ export class Forwarder implements Transport {
 
   /** Asks the servers that are ill, of the groups that are configured. */
   #probe(nowMs: number): void {
-    const configured = this.#routes.configured
+    const configured = this.routes.configured
     for (let index = 0; index < configured.length; index++) {
       const { group, name } = configured[index]!
       const health = this.#groupHealth(group).servers
@@ -547,13 +561,13 @@ export class Forwarder implements Transport {
 
   #sendProbe(probe: number, group: number, index: number, nowMs: number): void {
     const flight = this.#flightsMax + probe
-    const servers = this.#routes.servers(group)
+    const servers = this.routes.servers(group)
     this.#begin(flight, group, this.#probes.question(probe), nowMs)
     this.#deadlineMs[flight] = nowMs + PROBE_EVERY_MS
     this.#server[flight] = index
     this.#tries[flight] = servers.length * TRIES_PER_SERVER
     const server = servers[index]!
-    if (!this.#send(flight, server, server.transport !== 'udp', nowMs)) this.#end(flight)
+    if (!this.#send(flight, server, server.transport !== 'udp', nowMs)) this.#end(flight, nowMs)
   }
 
   /** A server has answered a probe: it is well, unless it had the answer from us. */
@@ -565,18 +579,18 @@ export class Forwarder implements Transport {
       health.isLoop = false
       health.succeeded(nowMs - this.#sentMs[flight]!, nowMs)
     }
-    this.#end(flight)
+    this.#end(flight, nowMs)
   }
 
   /** Whether a try is left; the last one waits until the flight's deadline. */
   #hasTry(flight: number): boolean {
-    const servers = this.#routes.servers(this.#group[flight]!).length
+    const servers = this.routes.servers(this.#group[flight]!).length
     return this.#tries[flight]! < servers * TRIES_PER_SERVER
   }
 
   /** Whether a server is left that this flight has not asked at all. */
   #hasServer(flight: number): boolean {
-    return this.#tries[flight]! < this.#routes.servers(this.#group[flight]!).length
+    return this.#tries[flight]! < this.routes.servers(this.#group[flight]!).length
   }
 
   #health(flight: number): ServerHealth {
@@ -584,12 +598,7 @@ export class Forwarder implements Transport {
   }
 
   #groupHealth(group: number): GroupHealth {
-    let health = this.#groups[group]
-    if (health === undefined) {
-      health = new GroupHealth(this.#routes.servers(group).length)
-      this.#groups[group] = health
-    }
-    return health
+    return this.routes.health(group)
   }
 }
 

@@ -78,8 +78,11 @@ export class GroupHealth {
   readonly servers: readonly ServerHealth[]
   /** Flights and probes. */
   inFlight = 0
+  /** When a question was last for them, or the last of their flights ended. */
+  usedMs: number
 
-  constructor(count: number) {
+  constructor(count: number, nowMs: number) {
+    this.usedMs = nowMs
     this.servers = Array.from({ length: count }, () => new ServerHealth())
   }
 }

@@ -6,10 +6,17 @@
  * other server that its policy allows; that very server is then its own group, so that what it
  * says can never be served to those who did not ask it.
  *
- * Group numbers are keys of the cache and are never used again for another server.
+ * Group numbers are keys of the cache and of much else. A group that is not in the configuration (a
+ * server that a client chose; servers of before a reload) gives its number back when nothing was
+ * asked of it for IDLE_MS, or a client needs it for another server; `onForget` then says so, and
+ * only afterwards the number can be another group's. What must stay true: none that is in flight,
+ * or was used in this very millisecond, is given back. So whatever was learned from it is older
+ * than that moment, and what is learned from the next one is not.
  */
 import { assert } from '../assert.ts'
+import { FairPlaces, NO_PLACE } from '../fair-places.ts'
 import { isInZone } from '../wire/name.ts'
+import { GroupHealth } from './health.ts'
 import { NO_GROUP } from './transport.ts'
 
 /** Where something listens. */
@@ -45,31 +52,49 @@ export interface Zone {
 }
 
 /**
- * They are looked through one by one, and clients choose them: a bound, far above any need. One
- * client may choose as many as it leaves to others: half, if it is the first to want that many.
+ * They are looked through one by one, and clients choose them: a bound, far above any need. Who may
+ * have how many, and which gives way to another, is said in fair-places.ts.
  */
-const CHOSEN_GROUPS_MAX = 256
+const CHOSEN_MAX = 256
+
+/** A server that nobody asks for so long loses its place, and its answers with it. */
+const IDLE_MS = 300_000
 
 /** A bit of a word each says which were tried (forwarder.ts); config allows fewer. */
 export const SERVERS_MAX = 31
 
-/** Servers of a group, in order of preference. */
 interface Group {
+  /** In order of preference. */
   readonly servers: readonly Server[]
   /** A hash over them; 0 for a server that a client chose. */
   readonly id: number
-  /** The client that was the first to choose it; 0 for those of the configuration. */
-  readonly chosenBy: number
+  /** Among those that clients chose; NO_PLACE: it is of the configuration. */
+  readonly place: number
+  readonly health: GroupHealth
+  isConfigured: boolean
 }
 
 export class Routes {
-  readonly #groups: Group[] = []
+  /** Called when a group's number is given back: nothing that is known of it holds any more. */
+  onForget: (group: number, nowMs: number) => void = () => {}
+  /** Servers of clients' choice: those that gave way to another, and those that got no place. */
+  gaveWayCount = 0
+  refusedCount = 0
+  /** By number; null: it was given back. */
+  readonly #groups: (Group | null)[] = []
   /** Groups that the configuration names now, each with one of its zones. */
   configured: readonly Zone[] = []
   /** Longest first. */
   #zones: readonly Zone[] = []
   #standIns: readonly Endpoint[] = []
-  #chosenCount = 0
+  readonly #places = new FairPlaces(CHOSEN_MAX)
+  /** By place: the group that has it. */
+  readonly #placeGroups = new Uint16Array(CHOSEN_MAX)
+  readonly #isIdle = (place: number): boolean =>
+    isFree(this.#groups[this.#placeGroups[place]!]!, this.#nowMs)
+  #nowMs = 0
+  /** The group that `sweep` looks at next. */
+  #swept = 0
 
   /**
    * Takes the configuration, at start and whenever it or a resolv.conf has changed. A group with
@@ -77,13 +102,20 @@ export class Routes {
    * @param groups  servers of each group, at most SERVERS_MAX
    * @param zones  `group` is an index into `groups`
    * @param standIns  whom we stand in for among the servers that questions are intercepted to
+   * @param nowMs  from now on what is not configured any more is idle
    */
   configure(
     groups: readonly (readonly Server[])[],
     zones: readonly Zone[],
     standIns: readonly Endpoint[],
+    nowMs: number,
   ): void {
-    const numbers = groups.map((servers) => this.#numberOf(servers))
+    for (const group of this.#groups) {
+      if (group?.isConfigured !== true) continue
+      group.isConfigured = false
+      group.health.usedMs = nowMs
+    }
+    const numbers = groups.map((servers) => this.#configured(servers, nowMs))
     this.#zones = zones
       .map((zone) => ({ name: zone.name, group: numbers[zone.group]! }))
       .sort((a, b) => b.name.length - a.name.length)
@@ -95,8 +127,18 @@ export class Routes {
     return this.#groups[group]!.servers
   }
 
-  get groupCount(): number {
-    return this.#groups.length
+  health(group: number): GroupHealth {
+    return this.#groups[group]!.health
+  }
+
+  /** Numbers of the groups that there are. */
+  numbers(): number[] {
+    return [...this.#groups.keys()].filter((group) => this.#groups[group] !== null)
+  }
+
+  /** The zones that are asked of it. */
+  zonesOf(group: number): Uint8Array[] {
+    return this.#zones.filter((zone) => zone.group === group).map(({ name }) => name)
   }
 
   /**
@@ -105,24 +147,25 @@ export class Routes {
    * choose one whose hash is another group's, so these are never spoken of.
    */
   groupId(group: number): number {
-    return this.#groups[group]!.id
+    return this.#groups[group]?.id ?? 0
   }
 
   /** The configured group with that id, or NO_GROUP. */
   groupOfId(id: number): number {
     if (id === 0) return NO_GROUP
     for (let group = 0; group < this.#groups.length; group++) {
-      if (this.#groups[group]!.id === id) return group
+      if (this.#groups[group]?.id === id) return group
     }
     return NO_GROUP
   }
 
-  #numberOf(servers: readonly Server[]): number {
-    assert(servers.length <= SERVERS_MAX, 'a group has a bounded number of servers')
-    const known = this.groupOfId(idOf(servers))
-    if (known !== NO_GROUP) return known
-    this.#groups.push({ servers, id: idOf(servers), chosenBy: 0 })
-    return this.#groups.length - 1
+  /** Looks at one group: unless it is configured, it has its number for as long as it is used. */
+  sweep(nowMs: number): void {
+    if (this.#swept >= this.#groups.length) this.#swept = 0
+    const number = this.#swept++
+    const group = this.#groups[number]
+    if (group === undefined || group === null || group.isConfigured) return
+    if (nowMs - group.health.usedMs > IDLE_MS && isFree(group, nowMs)) this.#forget(number, nowMs)
   }
 
   /** See Transport.route. */
@@ -135,6 +178,7 @@ export class Routes {
     serverAt: number,
     serverPort: number,
     client: number,
+    nowMs: number,
   ): number {
     if (family === 0) return this.#zone(name, nameAt, nameBytes)
     for (const standIn of this.#standIns) {
@@ -143,11 +187,15 @@ export class Routes {
       }
     }
     for (let group = 0; group < this.#groups.length; group++) {
-      const { id, servers } = this.#groups[group]!
-      if (id === 0 && isServer(servers[0]!, family, server, serverAt, serverPort)) return group
+      const known = this.#groups[group]!
+      if (known === null || known.id !== 0) continue
+      if (!isServer(known.servers[0]!, family, server, serverAt, serverPort)) continue
+      known.health.usedMs = nowMs
+      this.#places.use(known.place, nowMs)
+      return group
     }
-    if (!this.#mayChoose(client)) return NO_GROUP
-    this.#chosenCount++
+    const place = this.#makePlace(client, nowMs)
+    if (place === NO_PLACE) return NO_GROUP
     const address = server.slice(serverAt, serverAt + (family === 4 ? 4 : 16))
     const chosen: Server = {
       family: family === 4 ? 4 : 6,
@@ -155,16 +203,47 @@ export class Routes {
       port: serverPort,
       transport: 'udp',
     }
-    this.#groups.push({ servers: [chosen], id: 0, chosenBy: client })
-    return this.#groups.length - 1
+    const group = this.#add([chosen], 0, place, nowMs)
+    this.#places.take(place, client, nowMs)
+    this.#placeGroups[place] = group
+    return group
   }
 
-  /** Whether one more server of this client's choice would leave others as many as it has. */
-  #mayChoose(client: number): boolean {
-    const free = CHOSEN_GROUPS_MAX - this.#chosenCount
-    let own = 0
-    for (const group of this.#groups) if (group.id === 0 && group.chosenBy === client) own++
-    return own < free
+  /** A place for one more server of this client's choice, or NO_PLACE. */
+  #makePlace(client: number, nowMs: number): number {
+    this.#nowMs = nowMs
+    const place = this.#places.find(client, this.#isIdle)
+    if (place === NO_PLACE) this.refusedCount++
+    else if (this.#places.isTaken(place)) {
+      this.gaveWayCount++
+      this.#forget(this.#placeGroups[place]!, nowMs)
+    }
+    return place
+  }
+
+  #configured(servers: readonly Server[], nowMs: number): number {
+    assert(servers.length <= SERVERS_MAX, 'a group has a bounded number of servers')
+    const id = idOf(servers)
+    const known = this.groupOfId(id)
+    const number = known === NO_GROUP ? this.#add(servers, id, NO_PLACE, nowMs) : known
+    this.#groups[number]!.isConfigured = true
+    return number
+  }
+
+  #add(servers: readonly Server[], id: number, place: number, nowMs: number): number {
+    const health = new GroupHealth(servers.length, nowMs)
+    const group: Group = { servers, id, place, health, isConfigured: false }
+    const free = this.#groups.indexOf(null)
+    if (free < 0) return this.#groups.push(group) - 1
+    this.#groups[free] = group
+    return free
+  }
+
+  #forget(group: number, nowMs: number): void {
+    const { place } = this.#groups[group]!
+    if (place !== NO_PLACE) this.#places.leave(place)
+    this.#groups[group] = null
+    this.onForget(group, nowMs)
   }
 
   #zone(name: Uint8Array, nameAt: number, nameBytes: number): number {
@@ -173,6 +252,11 @@ export class Routes {
     }
     return NO_GROUP
   }
+}
+
+/** Whether nothing is under way, or was a moment ago, that would come back as the group's. */
+function isFree({ health }: Group, nowMs: number): boolean {
+  return health.inFlight === 0 && health.usedMs < nowMs
 }
 
 const TRANSPORT_BYTE = { udp: 17, tcp: 6, tls: 7 } as const

@@ -16,6 +16,7 @@ export interface Transport {
    *   it was intercepted on its way to `server`: the zone decides where we stand in for that
    *   server, otherwise the server itself is asked
    * @param client  32 bits that stand for who asks: of new servers, each client may choose a share
+   * @param nowMs  the group is in use; a server that a client chose may be forgotten afterwards
    */
   route(
     name: Uint8Array,
@@ -26,6 +27,7 @@ export interface Transport {
     serverAt: number,
     serverPort: number,
     client: number,
+    nowMs: number,
   ): number
   /** 32 bits that stand for the group in every process with the same servers; 0: for none. */
   groupId(group: number): number
@@ -85,6 +87,11 @@ export interface AnswerSink {
   relayed(slot: number, bytes: Uint8Array, at: number, length: number, nowMs: number): void
   /** A relayed message got no reply, though it may have arrived. */
   relayFailed(slot: number, failure: FlightFailure, nowMs: number): void
+  /**
+   * A group that has no flight gives its number back: what was learned from it before `nowMs` is
+   * nobody's. Whatever comes of a group with this number from now on is another server's.
+   */
+  forgotten(group: number, nowMs: number): void
 }
 
 export type FlightFailure =
@@ -102,7 +109,7 @@ export const FLIGHT_LOOP = 3
 /** As many questions as one group may have are under way: others need room too. */
 export const FLIGHT_FULL = 4
 
-/** route(): as many servers as this client, or all clients, may choose are known already. */
+/** route(): as many servers as this client, or all clients, may choose are in use. */
 export const NO_GROUP = -1
 
 /** From the first try to giving up, whatever lies between: RFC 9520 and clients' own 5 s. */

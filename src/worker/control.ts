@@ -48,7 +48,10 @@ export const CONTROL_WORDS = COUNTERS_AT + COUNTER_COUNT
 // MODE 0, before any other: looks after what is in flight, but reads no socket and does not say that
 // it is alive.
 export const MODE_SERVE = 1
-/** Reads nothing new, answers what is in hand, then STATE_DRAINED. */
+/**
+ * Serves on for the moment in which questions still come because we said that we are there. Then
+ * reads nothing new, answers what is in hand, and is STATE_DRAINED.
+ */
 export const MODE_DRAIN = 2
 
 export const STATE_HOLDING = 0

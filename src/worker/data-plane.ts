@@ -161,7 +161,7 @@ export class DataPlane {
     return this.#until(() => this.#word(STATE) === STATE_SERVING)
   }
 
-  /** Takes nothing new, answers what is in hand; done, or `deadlineMs` are over. */
+  /** Wants nothing new, answers what is in hand; done, or `deadlineMs` are over. */
   async drain(deadlineMs: number): Promise<void> {
     this.#setMode(MODE_DRAIN)
     const { promise, resolve } = Promise.withResolvers<void>()

@@ -42,6 +42,8 @@ const UPSTREAM_QUERIES = counterIndex('upstreamQueries')
 const UPSTREAM_PROBES = counterIndex('upstreamProbes')
 const UPSTREAM_TIMEOUTS = counterIndex('upstreamTimeouts')
 const UPSTREAM_MISMATCHES = counterIndex('upstreamMismatches')
+const SERVERS_GAVE_WAY = counterIndex('serversGaveWay')
+const SERVERS_REFUSED = counterIndex('serversRefused')
 
 export interface InboxParts {
   readonly control: Int32Array
@@ -105,6 +107,8 @@ export class Inbox {
     counters.set(UPSTREAM_PROBES, forwarder.probes)
     counters.set(UPSTREAM_TIMEOUTS, forwarder.timeouts)
     counters.set(UPSTREAM_MISMATCHES, forwarder.mismatches)
+    counters.set(SERVERS_GAVE_WAY, forwarder.routes.gaveWayCount)
+    counters.set(SERVERS_REFUSED, forwarder.routes.refusedCount)
   }
 
   #takeTable(table: number): void {

@@ -83,8 +83,8 @@ class Bench {
       tcp: { count: 0, sweep: () => {}, closeIdle: () => {} },
       replies: { flush: note('flush'), drop: note('drop') },
       grantWriter: {
-        refreshAlive: () => {
-          this.done.push('alive')
+        refreshAlive: (isLeaving: boolean) => {
+          this.done.push(isLeaving ? 'leaving' : 'alive')
           return this.isKernelWhole
         },
       },
@@ -209,11 +209,21 @@ test('a kernel that has lost our rules is believed before the next answer leaves
   assert.ok(done.indexOf('flush', lost) > lost + 1)
 })
 
+test('a stop reads on for as long as its last sign of life lasts in the kernel', () => {
+  const bench = new Bench()
+  bench.control[MODE] = MODE_DRAIN
+  const done = [...bench.turns(1)] // a turn lasts 100 ms
+  assert.equal(bench.control[STATE], STATE_SERVING)
+  done.push(...bench.turns(1))
+  assert.equal(bench.control[STATE], STATE_DRAINED)
+  assert.ok(done.includes('leaving') && !done.includes('alive'), done.join(' '))
+})
+
 test('while it finishes what is in hand its grants count, and a stop then is the end', () => {
   const bench = new Bench()
   bench.waiting = 1
   bench.control[MODE] = MODE_DRAIN
-  assert.ok(bench.turns(2).includes('alive'))
+  assert.ok(bench.turns(5).includes('leaving'))
   assert.equal(bench.control[STATE], STATE_DRAINING)
   bench.stopMs.inEpoll = 500
   bench.turns(1)

@@ -77,6 +77,12 @@ const TICK_IDLE_MS = 100
 const BATCH_MAX = 64
 /** A waking that takes longer than this has got more than it can do at once. */
 const SLOW_MS = 5
+/**
+ * For so long after we last said that we stay, the kernel may hand us questions that it would
+ * otherwise have let go on: what it was told counts for ALIVE_MS, by a clock that may tick every
+ * 10 ms only, and then they are to be read.
+ */
+const INTERCEPTED_MS = ALIVE_MS + 20
 /** Entries of the cache looked at in a report. */
 const SWEEP_ENTRIES = 64
 
@@ -121,6 +127,8 @@ export class Loop {
   #reportMs = 0
   #isWoken = false
   #aliveMs = -ALIVE_EVERY_MS
+  /** When we last said that we stay. */
+  #stayMs = -INTERCEPTED_MS
   #readMs = 0
   /** When something last happened: a sleep until then is short. */
   #workedMs = 0
@@ -231,7 +239,7 @@ export class Loop {
       state = STATE_AWAY
     }
     inbox.read(nowMs)
-    state = this.#nextState(state)
+    state = this.#nextState(state, nowMs, nowMs - stoodStillMs)
     if (state === STATE_SERVING || state === STATE_DRAINING) {
       if (nowMs - this.#aliveMs >= ALIVE_EVERY_MS) this.#refreshAlive(nowMs)
     }
@@ -241,13 +249,15 @@ export class Loop {
     return state !== STATE_AWAY
   }
 
-  #nextState(state: number): number {
+  #nextState(state: number, nowMs: number, formerMs: number): number {
     const { control, pipeline, tcp } = this.#parts
     const mode = Atomics.load(control, MODE)
     if (mode === MODE_DRAIN) {
       // Who wants to stop does not come back: what was in hand is lost with the time that passed.
       if (state === STATE_AWAY || state === STATE_DRAINED) return STATE_DRAINED
-      tcp.closeIdle()
+      // By the waking before: what has come while we slept is still to be read in this one.
+      if (state === STATE_SERVING && formerMs - this.#stayMs < INTERCEPTED_MS) return state
+      tcp.closeIdle(nowMs)
       return pipeline.waitingCount === 0 && tcp.count === 0 ? STATE_DRAINED : STATE_DRAINING
     }
     if (mode !== MODE_SERVE) return STATE_HOLDING
@@ -256,9 +266,12 @@ export class Loop {
   }
 
   #refreshAlive(nowMs: number): void {
-    const { grantWriter, pipeline } = this.#parts
+    const { control, grantWriter, pipeline } = this.#parts
     this.#aliveMs = nowMs
-    if (grantWriter !== null && !grantWriter.refreshAlive()) pipeline.forgetGrants()
+    if (grantWriter === null) return
+    const isLeaving = Atomics.load(control, MODE) === MODE_DRAIN
+    if (!isLeaving) this.#stayMs = nowMs
+    if (!grantWriter.refreshAlive(isLeaving)) pipeline.forgetGrants()
   }
 
   #handle(count: number, nowMs: number): void {

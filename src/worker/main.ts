@@ -88,7 +88,7 @@ function buildForwarder(
 ) {
   const routes = new Routes()
   const configure = ({ groups, zones, standIns }: UpstreamTable): void =>
-    routes.configure(groups, zones, standIns)
+    routes.configure(groups, zones, standIns, world.now())
   configure(options.upstreams)
   const random = randomId()
   const channels = new SocketChannels(world.epoll, {
@@ -107,6 +107,7 @@ function buildForwarder(
       failed: (flight, failure, nowMs) => sink().failed(flight, failure, nowMs),
       relayed: (slot, bytes, at, length, nowMs) => sink().relayed(slot, bytes, at, length, nowMs),
       relayFailed: (slot, failure, nowMs) => sink().relayFailed(slot, failure, nowMs),
+      forgotten: (group, nowMs) => sink().forgotten(group, nowMs),
     },
     { flightsMax: FLIGHTS_MAX, random, answer: new Answer() },
   )

@@ -102,9 +102,12 @@ export interface CacheRow {
 }
 
 export interface UpstreamRow {
-  readonly group: number
+  /** Wire form; none: a client chose it, or it is not configured any more. */
+  readonly zones: readonly Uint8Array[]
+  readonly isChosen: boolean
   readonly address: Uint8Array
   readonly port: number
+  readonly transport: 'udp' | 'tcp' | 'tls'
   readonly queries: number
   readonly failures: number
   readonly failuresInRow: number

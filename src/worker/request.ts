@@ -103,11 +103,14 @@ function clearCache(parts: RequestParts, name: Uint8Array | null): number {
 
 function listUpstreams(parts: RequestParts): UpstreamRow[] {
   const rows: UpstreamRow[] = []
-  for (const { group, server, health } of parts.forwarder.servers()) {
+  const { forwarder } = parts
+  for (const { group, server, health } of forwarder.servers()) {
     rows.push({
-      group,
+      zones: forwarder.routes.zonesOf(group),
+      isChosen: forwarder.groupId(group) === 0,
       address: server.address,
       port: server.port,
+      transport: server.transport,
       queries: health.queries,
       failures: health.failures,
       failuresInRow: health.failuresInRow,

@@ -57,6 +57,11 @@ class EchoServer implements AsyncDisposable {
     this.#server.sweep(this.nowMs)
   }
 
+  /** As a process does that wants to stop. */
+  closeIdle(): void {
+    this.#server.closeIdle(this.nowMs)
+  }
+
   /** Answers what is held, the last first. */
   answer(): void {
     for (const { channel, message } of this.#held.splice(0).reverse()) this.#send(channel, message)
@@ -229,4 +234,23 @@ test('who closes its side after asking still gets its answers', async () => {
   await sleep(50)
   server.answer()
   await until('it has its answer', () => texts.join() === 'last')
+})
+
+test('who stops closes what is idle, and gives a new connection time for its first question', async () => {
+  await using server = new EchoServer()
+  const [asked, fresh] = await connectMany(server, QUIET, 2)
+  const texts = textsOf(asked!)
+  asked!.write(frame('one'))
+  await until('it is answered', () => texts.length === 1)
+  server.closeIdle()
+  assert.equal(server.count, 1)
+  const late = textsOf(fresh!)
+  fresh!.write(frame('two'))
+  await until('the new one is answered', () => late.length === 1)
+  server.closeIdle()
+  assert.equal(server.count, 0)
+  await connectMany(server, QUIET, 1)
+  server.nowMs += 300
+  server.closeIdle()
+  assert.equal(server.count, 0)
 })

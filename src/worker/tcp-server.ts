@@ -40,6 +40,12 @@ const LENGTH_BYTES = 2
 const PENDING_MAX = 64
 /** Accepted in one turn of the loop; the rest waits for the next, or for the peer. */
 const ACCEPTS_MAX = 16
+/**
+ * Who stops waits so long for the first question on a new connection: when the kernel let it go by
+ * because nobody was there any more, and the connection was not accepted yet, it comes again after
+ * 200 ms (Linux, TCP_RTO_MIN).
+ */
+const BEGIN_MS = 300
 const ADDRESS_BYTES = 16
 
 const REFUSED = counterIndex('connectionsRefused')
@@ -92,6 +98,7 @@ export class TcpServer {
   readonly #writeEnd = new Int32Array(CONNECTIONS_MAX)
   readonly #pending = new Int32Array(CONNECTIONS_MAX)
   readonly #isFinished = new Uint8Array(CONNECTIONS_MAX)
+  readonly #hasAsked = new Uint8Array(CONNECTIONS_MAX)
   readonly #events = new Int32Array(CONNECTIONS_MAX)
   /** Who has which connection, and when it was last used: taken as long as its socket is there. */
   readonly #places = new FairPlaces(CONNECTIONS_MAX)
@@ -194,9 +201,11 @@ export class TcpServer {
   }
 
   /** Ends every connection that waits for nothing: the process wants to stop. */
-  closeIdle(): void {
+  closeIdle(nowMs: number): void {
     for (let connection = 0; connection < CONNECTIONS_MAX; connection++) {
       if (this.#sockets[connection] === NO_SOCKET || this.#pending[connection]! > 0) continue
+      const isNew = this.#hasAsked[connection] === 0
+      if (isNew && nowMs - this.#places.usedAt(connection) < BEGIN_MS) continue
       if (this.#sentAt[connection] === this.#writeEnd[connection]) this.#end(connection)
     }
   }
@@ -218,6 +227,7 @@ export class TcpServer {
     this.#sentAt[connection] = 0
     this.#writeEnd[connection] = 0
     this.#pending[connection] = 0
+    this.#hasAsked[connection] = 0
     this.#isFinished[connection] = 0
     this.#events[connection] = EPOLLIN
     if (this.#epoll.add(socket, EPOLLIN, this.#options.token + connection) < 0) {
@@ -255,6 +265,7 @@ export class TcpServer {
       if (there < LENGTH_BYTES + length) break
       const message = at + from + LENGTH_BYTES
       this.#pending[connection]!++
+      this.#hasAsked[connection] = 1
       // Only a whole query counts: a byte now and then must not keep a connection.
       this.#places.use(connection, nowMs)
       from += LENGTH_BYTES + length

@@ -245,6 +245,7 @@ const EVERY_GRANT: GrantWriter = {
   push: () => 0,
   flush: () => 0,
   isInForce: () => true,
+  isUnproven: false,
   refreshAlive: () => true,
 }
 

@@ -43,6 +43,8 @@ export class MemoryDatapath implements Driver {
   /** 'port set|class|client|address' → ms when it ends. */
   readonly #grants = new Map<string, number>()
   readonly #alive = new Map<number, number>()
+  /** Until when questions are intercepted for somebody's sake. */
+  #anybodyMs = 0
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -98,6 +100,7 @@ export class MemoryDatapath implements Driver {
     this.#ruleset = null
     this.#grants.clear()
     this.#alive.clear()
+    this.#anybodyMs = 0
   }
 
   /** The writer of the process at `place`. */
@@ -131,7 +134,7 @@ export class MemoryDatapath implements Driver {
     if (ruleset === null) return isGoverned(this.#guard, client) ? 'nowhere' : 'server'
     const isV6 = server.includes(':')
     const hasSocket = (isV6 ? ruleset.sockets.v6 : ruleset.sockets.v4) !== null
-    const anybody = [...this.#alive.values()].some((endMs) => endMs > this.#clock.nowMs)
+    const anybody = this.#anybodyMs > this.#clock.nowMs
     const placed = placedClient(ruleset, client)
     const isClosed = placed === undefined ? ruleset.unknown === 'closed' : placed.subject !== null
     if (ruleset.mode === 'enforce') {
@@ -140,6 +143,11 @@ export class MemoryDatapath implements Driver {
     }
     const isMeant = isClosed || ruleset.servers.includes(server)
     return isMeant && anybody && hasSocket ? 'us' : 'server'
+  }
+
+  /** For writers: whether there are rules that judge a grant. */
+  get hasRules(): boolean {
+    return this.#ruleset !== null
   }
 
   /** For writers: whether the kernel took it. */
@@ -159,11 +167,12 @@ export class MemoryDatapath implements Driver {
   }
 
   /** For writers: whether what they said last still stood. */
-  refreshAlive(place: number): boolean {
+  refreshAlive(place: number, isLeaving: boolean): boolean {
     if (this.#ruleset === null || !this.#ruleset.places.includes(place)) return false
     const { nowMs } = this.#clock
     const stood = (this.#alive.get(place) ?? 0) > nowMs
     this.#alive.set(place, nowMs + ALIVE_MS)
+    if (!isLeaving) this.#anybodyMs = nowMs + ALIVE_MS
     return stood
   }
 
@@ -188,6 +197,7 @@ export class MemoryDatapath implements Driver {
 
 class MemoryGrantWriter implements GrantWriter {
   readonly capacity = CAPACITY
+  isUnproven = false
   readonly #datapath: MemoryDatapath
   readonly #place: number
   readonly #batch: { client: string; address: string; setPort: number }[] = []
@@ -217,6 +227,7 @@ class MemoryGrantWriter implements GrantWriter {
   }
 
   flush(): number {
+    this.isUnproven = this.#batch.length > 0 && !this.#datapath.hasRules
     this.#isInForce = this.#batch.map(({ client, address, setPort }) =>
       this.#datapath.write(this.#place, client, address, setPort),
     )
@@ -229,8 +240,8 @@ class MemoryGrantWriter implements GrantWriter {
     return this.#isInForce[index]!
   }
 
-  refreshAlive(): boolean {
-    return this.#datapath.refreshAlive(this.#place)
+  refreshAlive(isLeaving = false): boolean {
+    return this.#datapath.refreshAlive(this.#place, isLeaving)
   }
 }
 

@@ -288,6 +288,33 @@ if (inNode(import.meta.url, 120_000)) {
     }
   })
 
+  test('who leaves has its connections to the end, while further questions of others go to the service', async () => {
+    addService()
+    await using node = await Node.start({}, { servers: [SERVICE, SERVICE_V6] })
+    const source = BYSTANDER.v4
+    const waitMs = 400
+    const held = { name: 'held', address: SERVICE, port: 53, source, waitMs } as const
+    assert.equal(await bystander.do({ do: 'hold', ...held }), 'open')
+    const say = (data: string) => bystander.do({ do: 'say', name: 'held', data, waitMs })
+    assert.equal(await say('one'), 'us:one')
+    node.die()
+    const timer = setInterval(() => node.writer.refreshAlive(true), 50)
+    try {
+      await new Promise((resolve) => setTimeout(resolve, 250))
+      for (const protocol of ['udp', 'tcp'] as const) {
+        assert.equal(await ask(bystander, { protocol, address: SERVICE, source }), 'net:q')
+        const governed = { protocol, address: SERVICE, source: ALICE.v4 }
+        assert.equal(await ask(alice, governed), 'us:q', 'governed: to us or nowhere')
+      }
+      assert.equal(await say('two'), 'us:two')
+    } finally {
+      clearInterval(timer)
+    }
+    node.sockets.isAnswering = false
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    assert.equal(await say('three'), 'reset')
+  })
+
   test("the node's own processes are answered at our address, also when it is on no interface but lo", async () => {
     await using here = new OwnAddress()
     await using _node = await Node.start()

@@ -11,7 +11,7 @@
 import { DNS_PORT, type Ruleset } from '../../grant/ruleset.ts'
 import { TIMEOUT_CLASS_SECONDS } from '../../grant/timeout-class.ts'
 import { ALIVE_MS } from '../driver.ts'
-import { ALIVE_PORT, grantSetName, quoted } from './names.ts'
+import { ALIVE_PORT, grantSetName, LEAVING_PORT, quoted } from './names.ts'
 import { isOwnNodeServed } from './own-node.ts'
 import {
   DNS,
@@ -135,6 +135,9 @@ function senders(ruleset: Ruleset): RenderedChain[] {
 /** Where a query goes. */
 function ways(ruleset: Ruleset): RenderedChain[] {
   const { mask } = ruleset.marks
+  const accepted =
+    'tcp flags & (fin | syn | rst | ack) != syn socket transparent 1 ' +
+    `socket mark & ${hex(mask)} ${anyOf(ownersOf(ruleset))}`
   return [
     {
       name: 'governed_dns',
@@ -151,13 +154,13 @@ function ways(ruleset: Ruleset): RenderedChain[] {
     },
     {
       name: 'orphans',
-      comment: 'a TCP connection whose owner is dead or hung is reset, not left silent',
+      comment: 'a TCP connection whose owner is dead or hung is reset, else it is his to the end',
       hook: '',
       // Only of DNS and never a SYN: `socket transparent` alone took a stranger's listener (tried).
+      // An owner that is about to stop has it although nobody is there for further questions.
       rules: [
-        `tcp flags & (fin | syn | rst | ack) != syn socket transparent 1 ` +
-          `socket mark & ${hex(mask)} ${anyOf(ownersOf(ruleset))} ` +
-          `socket mark & ${hex(mask)} != @owners counter reject with tcp reset`,
+        `${accepted} socket mark & ${hex(mask)} != @owners counter reject with tcp reset`,
+        `${accepted} goto capture`,
       ],
     },
     {
@@ -214,7 +217,7 @@ function output(ruleset: Ruleset): RenderedChain[] {
       hook: '',
       // Falling off the end is EPERM for the writer: dead, set full, or its own probe (writer.ts).
       rules: [
-        `udp dport ${ALIVE_PORT} goto refresh`,
+        `udp dport ${anyOf([ALIVE_PORT, LEAVING_PORT].map(String))} goto refresh`,
         'udp sport @alive udp dport vmap @writers',
         'counter drop',
       ],
@@ -230,7 +233,7 @@ function output(ruleset: Ruleset): RenderedChain[] {
           return `udp sport ${place} update @owners { meta mark & 0x0 | ${owner} timeout ${ALIVE_MS}ms }`
         }),
         // A constant key (0, whatever the mark) makes a set a flag that runs out by itself.
-        `update @anybody { meta mark & 0x0 timeout ${ALIVE_MS}ms }`,
+        `udp dport != ${LEAVING_PORT} update @anybody { meta mark & 0x0 timeout ${ALIVE_MS}ms }`,
         // Accepted if it stood: in a table made anew it does not, and so its writer notices.
         `udp sport @alive ${alive} notrack accept`,
         `${alive} drop`,

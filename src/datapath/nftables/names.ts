@@ -18,6 +18,8 @@ export const TABLE = TABLE_LAYOUT === 1 ? 'namegate' : `namegate_${TABLE_LAYOUT}
 export const ALIVE_PORT = 1
 /** Refused for as long as our rules are there: see writer.ts. */
 export const PROBE_PORT = 2
+/** The same from a worker that leaves: no more packets for its sake. */
+export const LEAVING_PORT = 3
 
 /** 'grants_1a2b3c4d_35_v4': readers of the kernel's state know the content by the name. */
 export function grantSetName(portSetId: string, seconds: number, family: 4 | 6): string {

@@ -39,6 +39,7 @@ if (inNode(import.meta.url, 120_000)) {
       pushOne(writer, family, 1)
       assert.equal(writer.flush(), 1)
       assert.equal(writer.isInForce(0), false)
+      assert.equal(writer.isUnproven, true)
     }
     assert.equal(writer.refreshAlive(), false)
     assert.equal(writer.tableLosses, 1)
@@ -81,6 +82,7 @@ if (inNode(import.meta.url, 120_000)) {
     assert.equal(writer.aliveFailures, 1)
     pushOne(writer, 4, 1)
     assert.equal(writer.flush(), 1)
+    assert.equal(writer.isUnproven, false)
     onNode('nft', 'delete', 'table', ...stranger)
     writer[Symbol.dispose]()
   })

@@ -8,7 +8,8 @@
  *          destination   address that is opened
  *     UDP  source port   place of this process: the rule asks whether it is alive
  *          destination   port set and timeout class (grant/timeout-class.ts);
- *                        ALIVE_PORT: "this worker is alive"; PROBE_PORT: must be refused
+ *                        ALIVE_PORT: "this worker is alive"; LEAVING_PORT: "for what it
+ *                        has in hand"; PROBE_PORT: must be refused
  *
  * What must stay true: a grant counts as in force only if the kernel said so. Three ways in which
  * it could say so wrongly are closed:
@@ -30,7 +31,7 @@
 import { assert } from '../../assert.ts'
 import { RawSender } from '../../linux/raw.ts'
 import type { GrantWriter } from '../driver.ts'
-import { ALIVE_PORT, PROBE_PORT } from './names.ts'
+import { ALIVE_PORT, LEAVING_PORT, PROBE_PORT } from './names.ts'
 
 export interface PacketGrantWriterOptions {
   /** Ruleset.marks.write */
@@ -93,7 +94,7 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
 
   flush(): number {
     const failed = this.#v4.flush() + this.#v6.flush()
-    if (this.#v4.isUnproven || this.#v6.isUnproven) this.#lose()
+    if (this.isUnproven) this.#lose()
     this.#flushed = this.#count
     this.#count = 0
     return failed
@@ -105,7 +106,12 @@ export class PacketGrantWriter implements GrantWriter, Disposable {
     return at < 0 ? this.#v6.isInForce(at & ~SIGN) : this.#v4.isInForce(at)
   }
 
-  refreshAlive(): boolean {
+  get isUnproven(): boolean {
+    return this.#v4.isUnproven || this.#v6.isUnproven
+  }
+
+  refreshAlive(isLeaving = false): boolean {
+    this.#pulse.say(isLeaving ? LEAVING_PORT : ALIVE_PORT)
     if (this.#pulse.send() === 1) {
       this.#isHeld = true
       return true
@@ -162,6 +168,11 @@ class Pulse implements Disposable {
       writeHeaders(this.#sender.u8, at, 4, place)
       writePort(this.#sender.u8, at + V4_HEADER_BYTES, port)
     }
+  }
+
+  /** What the first of them says: one of the two signs of life. */
+  say(port: number): void {
+    writePort(this.#sender.u8, this.#sender.packetAt(0) + V4_HEADER_BYTES, port)
   }
 
   /** How many were accepted before the first that was not; 0 or less: none. */

@@ -198,6 +198,7 @@ export class InProcessWorld implements World {
       relayed: (slot, bytes, at, length, nowMs) =>
         this.#pipeline.relayed(slot, bytes, at, length, nowMs),
       relayFailed: (slot, failure, nowMs) => this.#pipeline.relayFailed(slot, failure, nowMs),
+      forgotten: (group, nowMs) => this.#pipeline.forgotten(group, nowMs),
     }
     const options = { flightsMax: FLIGHTS_MAX, random: countingIds(), answer: new Answer() }
     return new Forwarder(routes, this.#channels, sink, options)
@@ -480,6 +481,7 @@ function upstreamsOf({ groups }: Scenario): Upstreams {
     ),
     groups.flatMap(({ zones }, group) => zones.map((zone) => ({ name: parseName(zone), group }))),
     Object.values(CLUSTER_DNS).map(endpoint),
+    START_MS,
   ]
 }
 

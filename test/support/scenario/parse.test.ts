@@ -81,25 +81,28 @@ test('a question says how it is asked', () => {
     name: 'aPi.example.com',
     type: 'A',
     class: 'IN',
-    server: null,
+    servers: [],
     isTcp: false,
     ednsBytes: 1232,
     isDnssecOk: false,
     isCheckingDisabled: false,
   })
-  const { server, isTcp, ednsBytes, isDnssecOk, isCheckingDisabled } = question(
+  const { servers, isTcp, ednsBytes, isDnssecOk, isCheckingDisabled } = question(
     'example.com TXT of 192.0.2.99 over tcp without edns do cd',
   )
   assert.deepEqual(
-    { server, isTcp, ednsBytes, isDnssecOk, isCheckingDisabled },
+    { servers, isTcp, ednsBytes, isDnssecOk, isCheckingDisabled },
     {
-      server: '192.0.2.99',
+      servers: ['192.0.2.99'],
       isTcp: true,
       ednsBytes: null,
       isDnssecOk: true,
       isCheckingDisabled: true,
     },
   )
+  const walk = ['192.0.2.9', '192.0.2.10', '192.0.2.11']
+  assert.deepEqual(question('example.com A of 192.0.2.9 to 192.0.2.11').servers, walk)
+  assert.match(faultOf('10.0.0.7 (a=b) asks a A of 192.0.2.9 to 192.0.2.8'), /the last byte/)
   assert.equal(question('version.bind CH TXT').class, 'CH')
   assert.equal(question('example.com ANY').type, 'ANY')
   assert.equal(question('3 times example.com A').times, 3)

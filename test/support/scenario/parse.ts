@@ -42,8 +42,10 @@
  *     policy changes to RULE          and RULEs of such lines that follow; or: nothing; or YAML
  *     kernel takes grants | refuses grants | is full | vanishes
  *     N s pass
- *     C[, C] asks [N times] NAME [CLASS] TYPE [of SERVER] [over tcp] [edns N] [without edns]
- *              [do] [cd]              all of them before any is answered; edns 1232 by default
+ *     C[, C] asks [N times] NAME [CLASS] TYPE [of SERVER [to SERVER]] [over tcp] [edns N]
+ *              [without edns] [do] [cd]
+ *                                     all of them before any is answered, but of several servers
+ *                                     one after the other has answered; edns 1232 by default
  *     C sends HEX … [of SERVER] [over tcp]              these bytes as a message
  * WHAT HOLDS THEN
  *     gets nothing | truncation | RCODE | no records | records | ADDRESS or CNAME target, …

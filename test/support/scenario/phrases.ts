@@ -79,6 +79,17 @@ export function readFault(words: Words): ServerFault {
   }
 }
 
+/** `A`, or `A to B`: those that differ in the last byte. */
+function readServers(words: Words): string[] {
+  const first = addressOf(words.take(), words)
+  if (!words.has('to')) return [first]
+  const last = addressOf(words.take(), words)
+  const [, prefix = '', from = ''] = /^(.*\.)(\d+)$/.exec(first) ?? []
+  const count = Number(last.slice(prefix.length)) - Number(from) + 1
+  if (!last.startsWith(prefix) || !(count > 0)) words.fault('A to B differ in the last byte')
+  return Array.from({ length: count }, (_, index) => `${prefix}${Number(from) + index}`)
+}
+
 export function readQuestion(clients: readonly string[], words: Words): AskedQuestion {
   const count = /^\d+$/.test(words.peek()) ? words.integer() : 1
   if (count > 1) words.expect('times')
@@ -87,7 +98,7 @@ export function readQuestion(clients: readonly string[], words: Words): AskedQue
   const class_ = parseClass(words.peek()) === null || words.peek() === 'ANY' ? 'IN' : words.take()
   const type = words.take()
   parseType(type)
-  let server: string | null = null
+  let servers: readonly string[] = []
   let isTcp = false
   let ednsBytes: number | null = DEFAULT_EDNS_BYTES
   let isDnssecOk = false
@@ -95,7 +106,7 @@ export function readQuestion(clients: readonly string[], words: Words): AskedQue
   while (!words.isAtEnd) {
     switch (words.oneOf(['of', 'over', 'edns', 'without', 'do', 'cd'] as const)) {
       case 'of':
-        server = addressOf(words.take(), words)
+        servers = readServers(words)
         break
       case 'over':
         isTcp = words.oneOf(['tcp', 'udp'] as const) === 'tcp'
@@ -120,7 +131,7 @@ export function readQuestion(clients: readonly string[], words: Words): AskedQue
     name,
     type,
     class: class_,
-    server,
+    servers,
     isTcp,
     ednsBytes,
     isDnssecOk,

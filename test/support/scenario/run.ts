@@ -77,7 +77,7 @@ class Run {
       case 'pass':
         return world.pass(step.ms)
       case 'ask':
-        return this.#send(messagesOf(step.question, () => this.#nextId++ & 0xffff))
+        return this.#ask(step.question)
       case 'send': {
         const { clients, bytes, isTcp, server } = step.sent
         const messages = clients.map((client) => ({
@@ -121,6 +121,18 @@ class Run {
         assert.equal(await world.askedCount(server, name, isTcp), count, 'times asked')
       }
     }
+  }
+
+  async #ask(question: AskedQuestion): Promise<void> {
+    const { servers } = question
+    const exchanges: Exchange[] = []
+    for (const server of servers.length === 0 ? [null] : servers) {
+      await this.#send(messagesOf(question, server, () => this.#nextId++ & 0xffff))
+      exchanges.push(...this.#last)
+      if (servers.length <= 1) continue
+      for (const exchange of this.#last) await this.#world.reply(exchange, REPLY_MS)
+    }
+    this.#last = exchanges
   }
 
   async #send(messages: readonly ClientMessage[]): Promise<void> {
@@ -194,7 +206,11 @@ class Run {
   }
 }
 
-function messagesOf(question: AskedQuestion, nextId: () => number): ClientMessage[] {
+function messagesOf(
+  question: AskedQuestion,
+  chosen: string | null,
+  nextId: () => number,
+): ClientMessage[] {
   const { name, type, ednsBytes, isDnssecOk, isCheckingDisabled } = question
   return question.clients.flatMap((client) =>
     Array.from({ length: question.times }, (): ClientMessage => {
@@ -204,7 +220,7 @@ function messagesOf(question: AskedQuestion, nextId: () => number): ClientMessag
         question: `${name} ${question.class} ${type}`,
         ...(ednsBytes === null ? {} : { edns: { udpBytes: ednsBytes, isDnssecOk } }),
       })
-      const server = question.server ?? clusterDns(client)
+      const server = chosen ?? clusterDns(client)
       return { client, server, isTcp: question.isTcp, bytes }
     }),
   )

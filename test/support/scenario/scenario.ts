@@ -133,8 +133,8 @@ export interface AskedQuestion {
   readonly name: string
   readonly type: string
   readonly class: string
-  /** null: CLUSTER_DNS of the client's family. */
-  readonly server: string | null
+  /** One after the other has answered; none: CLUSTER_DNS of the client's family. */
+  readonly servers: readonly string[]
   readonly isTcp: boolean
   /** null: without EDNS. */
   readonly ednsBytes: number | null
@@ -201,7 +201,7 @@ export function serversOf(scenario: Scenario): string[] {
   const chosen = scenario.steps.flatMap((step): (string | null)[] => {
     switch (step.kind) {
       case 'ask':
-        return [step.question.server]
+        return [...step.question.servers]
       case 'send':
         return [step.sent.server]
       case 'fault':
