@@ -42,6 +42,7 @@ import {
   Watchdog,
   WORKER_BEAT,
 } from './control.ts'
+import { tuneCompiler } from './compiler.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
 import { close } from '../linux/socket.ts'
 import type { Server } from '../upstream/routes.ts'
@@ -132,6 +133,7 @@ export class DataPlane {
     this.#reader = new RingReader(this.#records.i32)
     this.#writer = new RingWriter(this.#answers.i32)
     this.#watchdog = new Watchdog(this.#control.i32, WORKER_BEAT, MAIN_LOOK_MS, monotonicMs())
+    tuneCompiler()
     this.#worker = new Worker(entry, { workerData: start })
     this.#worker.on('message', (message: WorkerReply | TlsRequest) => {
       if (message.kind === 'tls') this.onTls(message.fd, message.server)
