@@ -102,14 +102,22 @@ export class SharedSockets {
     )
   }
 
+  /**
+   * The peer reads the later set. So the kernel is steered to it first, at once, while we go on
+   * reading the former: whatever has the kernel's rules repaired meanwhile wants the later one, too.
+   */
   async #exchange(former: SocketSet, set: SocketSet): Promise<void> {
+    // The structure is looked at every second, and steered again then.
+    await this.#options.steer(set).catch((error: unknown) => this.#notYet(error as Error))
     try {
       await this.#options.read(set)
       closeSockets(former.sockets)
-      await this.#options.steer(set)
     } catch (error) {
-      // The structure is looked at every second, and tried again then.
-      this.#options.log.error({ error: (error as Error).message }, 'new sockets are not in use yet')
+      this.#notYet(error as Error)
     }
+  }
+
+  #notYet(error: Error): void {
+    this.#options.log.error({ error: error.message }, 'new sockets are not in use yet')
   }
 }
