@@ -22,7 +22,8 @@ const FLOOD_RECORD = 1_000_000
 /** A fraction of the flood fits. */
 const FLOOD_CACHE = '8MiB'
 const FLOOD_CACHE_MIB = 8
-const SETTLE_MS = 2000
+/** By then the pages that only a start needs are given back. */
+const SETTLE_MS = 6000
 
 const STEPS = ['idle', 'filled', 'flooded'] as const
 
