@@ -252,6 +252,11 @@ test('a file without a header comment, or a line of one, is found; a test needs 
   finds({ 'src/datapath/driver.ts': '// Driver.\nexport interface Driver {}\n' }, /no header/)
 })
 
+test('what a merge has left is found, in documents too', () => {
+  const text = ['a row', `${'<'.repeat(7)} HEAD`, 'one', '='.repeat(7), `${'>'.repeat(7)} other`]
+  finds({ 'docs/OTHER.md': `${text.join('\n')}\n` }, /docs\/OTHER\.md:2: .* is left of a merge/)
+})
+
 test('a left-over mark is found, in documents too', () => {
   finds(more('src/wire/name.ts', `// ${spell('FIX', 'ME')} later\n`), /left-over/)
   finds({ 'docs/OTHER.md': `${spell('XX', 'X')}: write this\n` }, /docs\/OTHER\.md:1: left-over/)

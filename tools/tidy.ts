@@ -332,7 +332,10 @@ function checkHeaders({ files }: Project): Finding[] {
 
 function checkLeftOver({ files }: Project): Finding[] {
   const mark = new RegExp(`\\b(${['FIX', 'ME'].join('')}|${'X'.repeat(3)})\\b`, 'g')
-  return search(files, mark, (found) => `left-over ${found}: mend it, or make it an issue`)
+  return [
+    ...search(files, mark, (found) => `left-over ${found}: mend it, or make it an issue`),
+    ...search(files, /^<{7} .*$/gm, (found) => `'${found}' is left of a merge: choose a side`),
+  ]
 }
 
 function checkTree({ files, architecture }: Project): Finding[] {
