@@ -10,6 +10,7 @@
  * whether it is an A or AAAA record or a hint inside an SVCB or HTTPS record.
  */
 import { assert } from '../assert.ts'
+import { NO_ENTRY } from '../cache/cache.ts'
 import { PORT_SETS_MAX } from '../policy/snapshot.ts'
 import { REASON_GRANT_LIMIT, REASON_GRANT_REFUSED } from '../flow/reason.ts'
 import { setPort, TIMEOUT_CLASS_SECONDS, timeoutClass } from '../grant/timeout-class.ts'
@@ -36,22 +37,25 @@ export const GRANT_BATCH = 64
 const SLACK_LEFT_MS = 2000
 
 /**
- * Makes every grant of a fresh answer from the cache, which lies in `message` at `at`. What it opens
- * for its client is looked for once; from then on, that it was (grant/table.ts). This is so because
- * a grant that covers what is left of the TTLs now covers what will be left of them later: both are
- * the same moment, but for the rounding to whole seconds that SLACK_LEFT_MS is for.
- * @returns as of admit
+ * Makes every grant of the answer, which lies in `message` at `at` with its TTLs as the client will
+ * see them. What a cached answer opens for its client is looked for once; from then on, that it was
+ * (grant/table.ts). This is so because a grant that covers what is left of the TTLs now covers what
+ * will be left of them later: both are the same moment, but for the rounding to whole seconds that
+ * SLACK_LEFT_MS is for.
+ * @param entry  of the cache, whose TTLs run down and nothing else; NO_ENTRY when that is not so
+ * @returns ADMITTED, or the reason (flow/reason.ts) why one of them is not in force
  */
-export function admitCached(
+export function admit(
   context: Context,
   entry: number,
   message: Uint8Array,
   at: number,
   nowMs: number,
 ): number {
+  if (entry === NO_ENTRY) return admitAnswer(context, message, at, nowMs)
   if (isAdmitted(context, entry)) return ADMITTED
   const { cache, grants } = context.parts
-  const fault = admit(context, message, at, nowMs)
+  const fault = admitAnswer(context, message, at, nowMs)
   if (fault === ADMITTED) grants.noteAdmitted(context.arrival.client, entry, cache.serial(entry))
   return fault
 }
@@ -63,12 +67,7 @@ export function isAdmitted(context: Context, entry: number): boolean {
   return grants.isAdmitted(context.arrival.client, entry, cache.serial(entry))
 }
 
-/**
- * Makes every grant of the answer, which lies in `message` at `at` with its TTLs as the client will
- * see them.
- * @returns ADMITTED, or the reason (flow/reason.ts) why one of them is not in force
- */
-export function admit(context: Context, message: Uint8Array, at: number, nowMs: number): number {
+function admitAnswer(context: Context, message: Uint8Array, at: number, nowMs: number): number {
   const setCount = setsToOpen(context)
   if (setCount === 0) return ADMITTED
   // Some of its addresses are not known to us, so they can't be granted.

@@ -32,7 +32,7 @@ import {
   TYPE_A,
   TYPE_AAAA,
 } from '../wire/header.ts'
-import { ADMITTED, admit, admitCached, wasAdmitted } from './admit.ts'
+import { ADMITTED, admit, wasAdmitted } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
@@ -165,7 +165,7 @@ export function answerAny(context: Context, nowMs: number): void {
 
 /**
  * The reply's place holds a copy of the message: makes it the client's, and lets it go.
- * @param entry  whose TTLs run down and nothing else; NO_ENTRY when that is not so
+ * @param entry  see admit
  * @param floorSeconds  and `leftSeconds`: bounds of the TTLs that the client sees
  */
 function give(
@@ -197,11 +197,7 @@ function give(
   )
   const isTruncated = (getU16(bytes, at + FLAGS_AT) & FLAG_TC) !== 0
   if (isTruncated) context.parts.counters.add(TRUNCATED, 1)
-  const fault = isTruncated
-    ? ADMITTED
-    : entry === NO_ENTRY
-      ? admit(context, bytes, at, nowMs)
-      : admitCached(context, entry, bytes, at, nowMs)
+  const fault = isTruncated ? ADMITTED : admit(context, entry, bytes, at, nowMs)
   if (fault !== ADMITTED && !context.policy.isAudit) {
     context.parts.counters.add(WITHHELD, 1)
     arrival.reason = fault
