@@ -13,7 +13,6 @@ import {
   REASON_ANSWERED_FROM_CACHE,
   REASON_ANSWERED_STALE,
 } from '../flow/reason.ts'
-import { VERDICT_AUDIT, VERDICT_FORWARDED } from '../flow/record.ts'
 import { KIND_ERROR, KIND_NXDOMAIN } from '../wire/answer.ts'
 import { NO_ENTRY } from '../cache/cache.ts'
 import { ageTtls, finishAnswer, writeError, writeMinimalAny } from '../wire/build.ts'
@@ -36,8 +35,8 @@ import { ADMITTED, admit, wasAdmitted } from './admit.ts'
 import { CHANNEL_TCP } from './arrival.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
-import { record } from './record.ts'
 import { refuse } from './refuse.ts'
+import { openReply, sendReply } from './reply.ts'
 import { rotate } from './rotate.ts'
 
 const CACHED = counterIndex('answersCached')
@@ -45,7 +44,6 @@ const STALE = counterIndex('answersStale')
 const UPSTREAM = counterIndex('answersUpstream')
 const TRUNCATED = counterIndex('answersTruncated')
 const WITHHELD = counterIndex('answersWithheld')
-const REPLIES_LOST = counterIndex('repliesLost')
 
 /** Gives a fresh entry of the cache. */
 export function giveCached(context: Context, entry: number, nowMs: number): void {
@@ -85,10 +83,7 @@ export function giveStale(context: Context, entry: number, nowMs: number): boole
 function copyEntry(context: Context, entry: number, reason: number, nowMs: number): boolean {
   const { cache, replies } = context.parts
   const meta = context.meta
-  if (!replies.open(context.arrival)) {
-    giveUp(context, reason, nowMs)
-    return false
-  }
+  if (!openReply(context, reason, nowMs)) return false
   if (!hasRoom(context, cache.messageBytes(entry))) {
     giveTruncated(context, reason, nowMs)
     return false
@@ -115,12 +110,12 @@ export function answerFromUpstream(
 ): void {
   const replies = context.parts.replies
   context.parts.counters.add(UPSTREAM, 1)
-  if (!replies.open(context.arrival)) giveUp(context, REASON_ANSWERED_BY_UPSTREAM, nowMs)
-  else if (!hasRoom(context, bytes)) giveTruncated(context, REASON_ANSWERED_BY_UPSTREAM, nowMs)
+  const reason = REASON_ANSWERED_BY_UPSTREAM
+  if (!openReply(context, reason, nowMs)) return
+  if (!hasRoom(context, bytes)) giveTruncated(context, reason, nowMs)
   else {
     copyBytes(message, at, bytes, replies.bytes, replies.at)
     const floor = floorSeconds(context, 0, ttlSeconds)
-    const reason = REASON_ANSWERED_BY_UPSTREAM
     give(context, NO_ENTRY, bytes, 0, floor, ttlSeconds, EDE_NONE, reason, nowMs)
   }
 }
@@ -139,8 +134,8 @@ export function giveDenial(
   const { cache, counters, replies } = context.parts
   const reason = REASON_ANSWERED_FROM_CACHE
   counters.add(CACHED, 1)
-  if (!replies.open(context.arrival)) giveUp(context, reason, nowMs)
-  else if (!hasRoom(context, bytes)) giveTruncated(context, reason, nowMs)
+  if (!openReply(context, reason, nowMs)) return
+  if (!hasRoom(context, bytes)) giveTruncated(context, reason, nowMs)
   else {
     copyBytes(message, 0, bytes, replies.bytes, replies.at)
     const age = cache.ageSeconds(entry, nowMs)
@@ -153,14 +148,11 @@ export function giveDenial(
 export function answerAny(context: Context, nowMs: number): void {
   const arrival = context.arrival
   const replies = context.parts.replies
-  if (!replies.open(arrival)) {
-    giveUp(context, REASON_ANSWERED_FROM_CACHE, nowMs)
-    return
-  }
+  if (!openReply(context, REASON_ANSWERED_FROM_CACHE, nowMs)) return
   const at = replies.at
   const bytes = replies.bytes
   const length = writeMinimalAny(bytes, at, arrival.packet, arrival.start, arrival.query)
-  send(context, length, REASON_ANSWERED_FROM_CACHE, nowMs)
+  sendReply(context, length, REASON_ANSWERED_FROM_CACHE, nowMs)
 }
 
 /**
@@ -204,7 +196,7 @@ function give(
     refuse(context, nowMs)
     return
   }
-  send(context, length, reason, nowMs)
+  sendReply(context, length, reason, nowMs)
 }
 
 /**
@@ -240,23 +232,7 @@ function giveTruncated(context: Context, reason: number, nowMs: number): void {
     EDE_NONE,
   )
   putU16(bytes, at + FLAGS_AT, getU16(bytes, at + FLAGS_AT) | FLAG_TC)
-  send(context, length, reason, nowMs)
-}
-
-function giveUp(context: Context, reason: number, nowMs: number): void {
-  context.parts.counters.add(REPLIES_LOST, 1)
-  record(context, verdictOf(context), reason, 0, nowMs)
-}
-
-function send(context: Context, length: number, reason: number, nowMs: number): void {
-  const arrival = context.arrival
-  context.parts.replies.send(arrival, length)
-  const why = arrival.isAudited ? arrival.reason : reason
-  record(context, verdictOf(context), why, length, nowMs)
-}
-
-function verdictOf(context: Context): number {
-  return context.arrival.isAudited ? VERDICT_AUDIT : VERDICT_FORWARDED
+  sendReply(context, length, reason, nowMs)
 }
 
 /** Whether a message of that length, and an OPT record, can be written where the reply is. */

@@ -15,7 +15,6 @@
  * not passed on but get NOTIMP (RFC 8490).
  */
 import { REASON_NOT_IMPLEMENTED, REASON_RELAYED, REASON_UPSTREAM_FAILURE } from '../flow/reason.ts'
-import { VERDICT_AUDIT, VERDICT_FORWARDED } from '../flow/record.ts'
 import { copyBytes, getU16, putU16 } from '../wire/bytes.ts'
 import { FLAG_TC, FLAGS_AT, HEADER_BYTES, ID_AT, OPCODE_DSO, QDCOUNT_AT } from '../wire/header.ts'
 import { CHANNEL_TCP } from './arrival.ts'
@@ -25,14 +24,13 @@ import { decideEveryName } from './decide.ts'
 import { keepOrRefuse } from './forward.ts'
 import { identify } from './identify.ts'
 import { limit } from './limit.ts'
-import { record } from './record.ts'
 import { refuse } from './refuse.ts'
+import { openReply, recordReply } from './reply.ts'
 import { route } from './route.ts'
 
 const RELAYED = counterIndex('relayed')
 const TRUNCATED = counterIndex('answersTruncated')
 const DENIED_AUDIT = counterIndex('deniedAudit')
-const REPLIES_LOST = counterIndex('repliesLost')
 
 /** The message that has just arrived, of which no more than the header and a name was read. */
 export function relay(context: Context, nowMs: number): void {
@@ -106,13 +104,7 @@ function giveBack(
 ): void {
   const { arrival } = context
   const { replies, counters } = context.parts
-  const verdict = arrival.isAudited ? VERDICT_AUDIT : VERDICT_FORWARDED
-  const reason = arrival.isAudited ? arrival.reason : REASON_RELAYED
-  if (!replies.open(arrival)) {
-    counters.add(REPLIES_LOST, 1)
-    record(context, verdict, reason, 0, nowMs)
-    return
-  }
+  if (!openReply(context, REASON_RELAYED, nowMs)) return
   const { bytes, at: to } = replies
   // A server over TCP may say more than fits a datagram. It did what was wanted, so as much of the
   // reply as says that is given.
@@ -128,5 +120,5 @@ function giveBack(
   replies.send(arrival, given)
   // A flow takes its name from the reply's question, if it has one.
   const hasName = getU16(bytes, to + QDCOUNT_AT) === 1
-  record(context, verdict, reason, hasName ? given : 0, nowMs)
+  recordReply(context, hasName ? given : 0, REASON_RELAYED, nowMs)
 }

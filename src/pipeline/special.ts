@@ -5,7 +5,6 @@
  * the client's own, and no packet to them ever leaves it.
  */
 import { REASON_ANSWERED_LOCALLY } from '../flow/reason.ts'
-import { VERDICT_AUDIT, VERDICT_FORWARDED } from '../flow/record.ts'
 import { writeError, writeLoopback } from '../wire/build.ts'
 import { EDE_NONE, RCODE_NOERROR, RCODE_NXDOMAIN, TYPE_A, TYPE_AAAA } from '../wire/header.ts'
 import {
@@ -16,10 +15,9 @@ import {
 } from '../wire/special-name.ts'
 import type { Context } from './context.ts'
 import { counterIndex } from './counters.ts'
-import { record } from './record.ts'
+import { openReply, sendReply } from './reply.ts'
 
 const LOCAL = counterIndex('answersLocal')
-const REPLIES_LOST = counterIndex('repliesLost')
 
 /** False when the name is an ordinary one. */
 export function answerSpecial(context: Context, nowMs: number): boolean {
@@ -28,14 +26,8 @@ export function answerSpecial(context: Context, nowMs: number): boolean {
   const kind = specialName(arrival.name, query.nameBytes)
   if (kind === SPECIAL_NONE) return false
   const { replies, counters } = context.parts
-  const verdict = arrival.isAudited ? VERDICT_AUDIT : VERDICT_FORWARDED
-  const reason = arrival.isAudited ? arrival.reason : REASON_ANSWERED_LOCALLY
   counters.add(LOCAL, 1)
-  if (!replies.open(arrival)) {
-    counters.add(REPLIES_LOST, 1)
-    record(context, verdict, reason, 0, nowMs)
-    return true
-  }
+  if (!openReply(context, REASON_ANSWERED_LOCALLY, nowMs)) return true
   const { bytes, at } = replies
   const isAddress = query.type === TYPE_A || query.type === TYPE_AAAA
   const rcode = kind === SPECIAL_NO_NAME ? RCODE_NXDOMAIN : RCODE_NOERROR
@@ -43,7 +35,6 @@ export function answerSpecial(context: Context, nowMs: number): boolean {
     kind === SPECIAL_LOCALHOST && isAddress
       ? writeLoopback(bytes, at, packet, start, query)
       : writeError(bytes, at, packet, start, query, rcode, EDE_NONE)
-  replies.send(arrival, length)
-  record(context, verdict, reason, length, nowMs)
+  sendReply(context, length, REASON_ANSWERED_LOCALLY, nowMs)
   return true
 }
