@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { allocatesNothing } from '../../test/support/allocation.ts'
+import { policyTable } from '../../test/support/policy-table.ts'
 import { clientsFile, policyOfRule } from '../../test/support/scenario/policy-text.ts'
 import { AnswerCache } from '../cache/cache.ts'
 import { LearnedCodec } from '../cache/learned.ts'
@@ -8,12 +9,7 @@ import type { GrantWriter } from '../datapath/driver.ts'
 import { RingReader, ringBytes, RingWriter } from '../flow/ring.ts'
 import { GrantTable } from '../grant/table.ts'
 import { parseAddress } from '../identity/address.ts'
-import { compileSnapshot } from '../policy/compile.ts'
-import { readClients } from '../policy/sources/clients.ts'
-import { readPolicies } from '../policy/sources/policies.ts'
-import { encodeTable } from '../policy/table-encode.ts'
-import { NO_STAND_INS } from '../policy/stand-ins.ts'
-import { PolicyTable } from '../policy/table.ts'
+import type { PolicyTable } from '../policy/table.ts'
 import { FLIGHT_TIMEOUT, type Transport } from '../upstream/transport.ts'
 import { ANSWER_OK, Answer, parseAnswer } from '../wire/answer.ts'
 import { FLAG_QR, FLAG_RD, RCODE_NXDOMAIN } from '../wire/header.ts'
@@ -110,19 +106,7 @@ function makePolicy(): PolicyTable {
     assert.fail(message),
   )
   const text = clientsFile([{ addresses: [CLIENT], labels: { team: 'web' } }], () => 'veth0')
-  const snapshot = compileSnapshot({
-    inventory: readClients(text, 'clients.yaml', null).inventory,
-    policies: readPolicies([{ file: 'policy.yaml', text: rule }], []),
-    nodeAddresses: [],
-    formerPortSets: [],
-    revision: 1,
-    mode: 'enforce',
-    denyResponse: 'refused',
-    unknown: 'open',
-  })
-  const policy = new PolicyTable()
-  policy.open(encodeTable(snapshot, { standIns: NO_STAND_INS, interfaceIndexes: new Map() }))
-  return policy
+  return policyTable(text, rule)
 }
 
 function makePipeline() {

@@ -2,12 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { allocatesNothing } from '../../test/support/allocation.ts'
+import { policyTable } from '../../test/support/policy-table.ts'
 import { parseAddress } from '../identity/address.ts'
-import { compileSnapshot } from '../policy/compile.ts'
-import { readClients } from '../policy/sources/clients.ts'
-import { NO_STAND_INS } from '../policy/stand-ins.ts'
-import { encodeTable } from '../policy/table-encode.ts'
-import { PolicyTable } from '../policy/table.ts'
+import type { PolicyTable } from '../policy/table.ts'
 import { clientsFile } from '../../test/support/scenario/policy-text.ts'
 import { Arrival } from './arrival.ts'
 import { NO_SHARE, ShareTable } from './share.ts'
@@ -26,14 +23,7 @@ function policyOf(...clients: string[][]): PolicyTable {
     clients.map((addresses) => ({ addresses, labels: {} })),
     () => 'veth0',
   )
-  const snapshot = compileSnapshot({
-    ...{ inventory: readClients(text, 'clients.yaml', null).inventory, policies: [], revision: 1 },
-    ...{ nodeAddresses: [], formerPortSets: [], mode: 'enforce', denyResponse: 'refused' },
-    unknown: 'open',
-  })
-  const table = new PolicyTable()
-  table.open(encodeTable(snapshot, { standIns: NO_STAND_INS, interfaceIndexes: new Map() }))
-  return table
+  return policyTable(text)
 }
 
 function arrive(policy: PolicyTable, source: string, link = 0): Arrival {

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { VirtualClock } from '../../test/support/clock.ts'
+import { policyTable } from '../../test/support/policy-table.ts'
 import { AnswerCache } from '../cache/cache.ts'
 import {
   isLearned,
@@ -16,11 +17,6 @@ import {
 import { RECORD_LEARNED } from '../flow/record.ts'
 import { RingReader, ringBytes, RingWriter } from '../flow/ring.ts'
 import { GrantTable } from '../grant/table.ts'
-import { compileSnapshot } from '../policy/compile.ts'
-import { readClients } from '../policy/sources/clients.ts'
-import { NO_STAND_INS } from '../policy/stand-ins.ts'
-import { encodeTable } from '../policy/table-encode.ts'
-import { PolicyTable } from '../policy/table.ts'
 import type { FlightQuestion, Transport } from '../upstream/transport.ts'
 import { ANSWER_OK, Answer, parseAnswer } from '../wire/answer.ts'
 import { FLAG_QR, FLAG_RD } from '../wire/header.ts'
@@ -71,7 +67,7 @@ class Process implements Transport {
         records: this.#writer,
         counters: new Counters(new Int32Array(COUNTER_COUNT)),
       },
-      noPolicy(),
+      policyTable('[]'),
       {
         slotsMax: 64,
         flightsMax: 64,
@@ -146,22 +142,6 @@ class Process implements Transport {
       this.#records.release()
     }
   }
-}
-
-function noPolicy(): PolicyTable {
-  const snapshot = compileSnapshot({
-    inventory: readClients('[]', 'clients.yaml', null).inventory,
-    policies: [],
-    nodeAddresses: [],
-    formerPortSets: [],
-    revision: 1,
-    mode: 'enforce',
-    denyResponse: 'refused',
-    unknown: 'open',
-  })
-  const policy = new PolicyTable()
-  policy.open(encodeTable(snapshot, { standIns: NO_STAND_INS, interfaceIndexes: new Map() }))
-  return policy
 }
 
 /** Processes side by side, each of which tells the others what it learns. */

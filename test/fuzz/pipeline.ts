@@ -7,6 +7,7 @@
  * to look like an answer. Grants are made in a kernel of memory.
  */
 import assert from 'node:assert/strict'
+import { policyTable } from '../support/policy-table.ts'
 import { AnswerCache } from '../../src/cache/cache.ts'
 import { LearnedCodec } from '../../src/cache/learned.ts'
 import type { GrantWriter } from '../../src/datapath/driver.ts'
@@ -16,11 +17,7 @@ import type { Arrival } from '../../src/pipeline/arrival.ts'
 import type { Replies } from '../../src/pipeline/context.ts'
 import { COUNTER_COUNT, Counters } from '../../src/pipeline/counters.ts'
 import { Pipeline } from '../../src/pipeline/pipeline.ts'
-import { compileSnapshot } from '../../src/policy/compile.ts'
-import { readClients } from '../../src/policy/sources/clients.ts'
-import { readPolicies } from '../../src/policy/sources/policies.ts'
-import { encodeTable } from '../../src/policy/table-encode.ts'
-import { PolicyTable } from '../../src/policy/table.ts'
+import type { PolicyTable } from '../../src/policy/table.ts'
 import { FLIGHT_UNREACHABLE, type Transport } from '../../src/upstream/transport.ts'
 import { Answer, ANSWER_OK, parseAnswer } from '../../src/wire/answer.ts'
 import { FLAG_QR, FLAG_RD, FLAG_TC, OPCODE_QUERY } from '../../src/wire/header.ts'
@@ -265,18 +262,6 @@ spec:
     toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchPattern: "*"}]}}]
   - toFQDNs: [{matchPattern: "**.example.com"}]
 `
-  const snapshot = compileSnapshot({
-    inventory: readClients(clients.join('\n'), 'clients.yaml', null).inventory,
-    policies: readPolicies([{ file: 'policy.yaml', text: policy }], []),
-    nodeAddresses: [],
-    formerPortSets: [],
-    revision: 1,
-    mode: 'enforce',
-    denyResponse: 'refused',
-    unknown: 'open',
-  })
-  const table = new PolicyTable()
   const standIns = { listen: [], listenPort: 53, servers: ['10.96.0.10'] }
-  table.open(encodeTable(snapshot, { standIns, interfaceIndexes: new Map() }))
-  return table
+  return policyTable(clients.join('\n'), policy, standIns)
 }

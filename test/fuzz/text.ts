@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { ConfigError, readConfig, readRun } from '../../src/config/load.ts'
 import { canonicalAddress, parseAddress } from '../../src/identity/address.ts'
 import { EMPTY_INVENTORY } from '../../src/identity/endpoint.ts'
-import { compileSnapshot } from '../../src/policy/compile.ts'
+import { type CompileInput, compileSnapshot } from '../../src/policy/compile.ts'
 import { lintPolicy } from '../../src/policy/lint.ts'
 import type { PolicyFault, Snapshot } from '../../src/policy/snapshot.ts'
 import { readClients } from '../../src/policy/sources/clients.ts'
@@ -115,9 +115,12 @@ const CLIENTS = readClients(
   null,
 )
 
-function snapshotOf(policies: Parameters<typeof compileSnapshot>[0]['policies']): Snapshot {
+function snapshotOf(
+  policies: CompileInput['policies'],
+  inventory: CompileInput['inventory'] = CLIENTS.inventory,
+): Snapshot {
   return compileSnapshot({
-    inventory: CLIENTS.inventory,
+    inventory,
     policies,
     nodeAddresses: ['192.0.2.1'],
     formerPortSets: [],
@@ -158,17 +161,7 @@ export const clients: FuzzTarget = {
     const addresses = inventory.endpoints.flatMap((endpoint) => endpoint.addresses)
     assert.equal(new Set(addresses).size, addresses.length, 'an address belongs to one client')
     for (const address of addresses) assert.equal(canonicalAddress(address), address)
-    const snapshot = compileSnapshot({
-      inventory,
-      policies: [],
-      nodeAddresses: [],
-      formerPortSets: [],
-      revision: 1,
-      mode: 'enforce',
-      denyResponse: 'refused',
-      unknown: 'open',
-    })
-    checkTable(snapshot)
+    checkTable(snapshotOf([], inventory))
   },
 }
 
