@@ -33,7 +33,7 @@ import { PolicyTable } from '../policy/table.ts'
 import { encodeTable } from '../policy/table-encode.ts'
 import { LastPolicy } from '../state/last-policy.ts'
 import { PeerLink } from '../sync/link.ts'
-import type { SocketSet } from '../sync/peer.ts'
+import type { PeerChange, PeerState, SocketSet } from '../sync/peer.ts'
 import { RCODE_SERVFAIL } from '../wire/header.ts'
 import type { Server } from '../upstream/routes.ts'
 import { DataPlane } from '../worker/data-plane.ts'
@@ -239,6 +239,7 @@ export class Daemon implements DaemonView {
     const set = this.socketSet!
     await this.dataPlane.useSockets(set.sockets)
     await this.dataPlane.serve()
+    this.link.announceReading()
     this.upstreams.watch((table) => this.dataPlane.useUpstreams(table))
     this.#records.streamFlows()
     this.log.info(
@@ -259,6 +260,7 @@ export class Daemon implements DaemonView {
     if (this.#isStopping) return
     this.#isStopping = true
     this.log.info({ waiting: this.dataPlane.gauges().waiting }, 'stopping')
+    this.link.announceReading()
     await this.dataPlane.drain(DRAIN_MS)
     this.#records.tellAnswers()
     await this.#control?.close()
@@ -323,12 +325,20 @@ export class Daemon implements DaemonView {
         takeSnapshot: (_revision, text) => this.#takeSnapshot(text),
         answers: () => dumpAnswers(this.dataPlane),
         takeRecords: (kind, frames) => takeRecords(this.dataPlane, this.history, kind, frames),
-        changed: (state, change) => log.debug({ peer: state.role, change }, 'peer'),
+        isReading: () => this.dataPlane.isServing && !this.#isStopping,
+        changed: (state, change) => this.#peerChanged(state, change),
         ...(structure === null
           ? {}
           : { isPeerAlive: () => structure.isAlive(PLACES[otherRole(role)]) }),
       },
     )
+  }
+
+  /** The agent is the second reader: it is the one that is stopped and upgraded more often. */
+  #peerChanged(state: PeerState, change: PeerChange): void {
+    this.log.debug({ peer: state.role, change }, 'peer')
+    const { isLinked, isMute, isReading } = state
+    if (this.role === 'agent') this.dataPlane.leaveReading(isLinked && !isMute && isReading)
   }
 
   /** Most nodes have no upstream over TLS: its code is loaded with the first. */

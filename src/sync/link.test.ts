@@ -281,6 +281,18 @@ test('one revision, two texts: both take the agent’s, and do not think before 
   assert.deepEqual(agent.story, ['linked'])
 })
 
+test('the peer knows whether we read, from the first moment and when that changes', async () => {
+  using agent = open('agent')
+  using proxy = open('proxy', { reads: true })
+  await until('linked', () => agent.link.peer?.isLinked === true)
+  assert.equal(agent.link.peer?.isReading, true)
+  proxy.reads = false
+  proxy.link.announceReading()
+  await until('told', () => agent.link.peer?.isReading === false)
+  assert.equal(agent.changes.at(-1), 'reading')
+  assert.equal(proxy.link.peer?.isReading, false)
+})
+
 test('a new generation of sockets reaches the peer; one that is not newer is closed', async () => {
   using agent = open('agent', { set: openLocalSet(1) })
   using proxy = open('proxy')

@@ -176,7 +176,7 @@ export class PeerLink {
     if (peer === null) return null
     const { hello, role, holding, isLinked, isLeaving, isMute, lastHeardMs } = peer
     const { pid, instance, place, version } = hello
-    const { revision, generation } = holding
+    const { revision, generation, isReading } = holding
     const isLagging = isLinked && this.#outbox.isLagging
     return {
       role,
@@ -186,6 +186,7 @@ export class PeerLink {
       version,
       revision,
       generation,
+      isReading,
       isLinked,
       isLeaving,
       isMute,
@@ -261,6 +262,11 @@ export class PeerLink {
     if (this.#connection !== null) this.#offerSockets(this.#peer!.holding)
   }
 
+  /** `handlers.isReading` says something else than before. */
+  announceReading(): void {
+    if (this.#connection !== null) this.#outbox.beat(false)
+  }
+
   /** Says goodbye. Whoever waits for the peer is told that nobody is there. */
   close(): void {
     if (this.#isClosed) return
@@ -296,20 +302,21 @@ export class PeerLink {
 
   #holding(): Holding {
     const { revision, digest } = this.#policy.held
-    return { revision, digest, generation: this.#handlers.sockets()?.generation ?? -1 }
+    const generation = this.#handlers.sockets()?.generation ?? -1
+    return { revision, digest, generation, isReading: this.#handlers.isReading() }
   }
 
   #linked(connection: Connection, hello: Hello): void {
     const { log, role, now } = this.#options
     const isNewPeer = this.#peer?.hello.instance !== hello.instance
-    const { revision, digest, generation } = hello
+    const { revision, digest, generation, isReading } = hello
     this.#connection = connection
     this.#unheardMs = 0
     this.#unbeatenMs = 0
     this.#peer = {
       hello,
       role: role === 'agent' ? 'proxy' : 'agent',
-      holding: { revision, digest, generation },
+      holding: { revision, digest, generation, isReading },
       isLinked: true,
       isLeaving: false,
       isMute: false,
@@ -453,9 +460,12 @@ export class PeerLink {
     this.#changed('heard')
   }
 
-  #peerHolds({ revision, digest, generation }: Holding): void {
-    this.#peer!.holding = { revision, digest, generation }
+  #peerHolds({ revision, digest, generation, isReading }: Holding): void {
+    const peer = this.#peer!
+    const wasReading = peer.holding.isReading
+    peer.holding = { revision, digest, generation, isReading }
     this.#announcements.peerHolds({ revision, digest }, this.#policy.newest)
+    if (isReading !== wasReading) this.#changed('reading')
   }
 
   #offer(holding: Holding): void {

@@ -77,6 +77,7 @@ export class TestPeer implements PeerHandlers {
   /** What enforcing a policy takes; a throw is a failure. */
   enforce: () => Promise<void> = async () => {}
   isPeerAlive?: () => Promise<boolean>
+  reads = false
 
   constructor(run: string, role: Role, log: Log, set: Partial<TestPeer> = {}) {
     this.role = role
@@ -93,6 +94,10 @@ export class TestPeer implements PeerHandlers {
   takeSockets(set: SocketSet): void {
     this.set = set
     this.story.push(`sockets ${set.generation}`)
+  }
+
+  isReading(): boolean {
+    return this.reads
   }
 
   snapshot(): PolicyText | null {

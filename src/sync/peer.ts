@@ -35,6 +35,8 @@ export interface PeerState {
   readonly revision: number
   /** Of the sockets that it holds; -1: none. */
   readonly generation: number
+  /** It takes queries from them, and goes on to. */
+  readonly isReading: boolean
   readonly isLinked: boolean
   /** It said that it stops. */
   readonly isLeaving: boolean
@@ -46,7 +48,8 @@ export interface PeerState {
   readonly isLagging: boolean
 }
 
-export type PeerChange = 'linked' | 'unlinked' | 'mute' | 'heard' | 'leaving'
+/** 'reading': whether it reads has changed. */
+export type PeerChange = 'linked' | 'unlinked' | 'mute' | 'heard' | 'leaving' | 'reading'
 
 /**
  * 'caught-up': all that was asked for has arrived, and its policy is enforced here.
@@ -78,6 +81,8 @@ export interface FlowSource {
 export interface PeerHandlers {
   /** What is held now; the link sends copies and keeps none. */
   sockets(): SocketSet | null
+  /** Whether queries are taken from them, and not only until a stop is over. */
+  isReading(): boolean
   /** A later generation than ours; its descriptors are the daemon's from then on. */
   takeSockets(set: SocketSet): void
   /** The newest policy that is in force here. */

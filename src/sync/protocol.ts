@@ -44,6 +44,8 @@ export interface Holding {
   readonly digest: string
   /** Of the sockets; -1: none. */
   readonly generation: number
+  /** Takes queries from them and goes on to. False from a release that does not say it. */
+  readonly isReading: boolean
 }
 
 export interface Hello extends Holding {
@@ -227,7 +229,7 @@ function readHolding(value: Record<string, unknown>): Holding | null {
   if (!isCount(revision) || revision > REVISION_MAX) return null
   if (typeof digest !== 'string' || !/^([0-9a-f]{64})?$/.test(digest)) return null
   if (generation !== -1 && !isCount(generation)) return null
-  return { revision, digest, generation }
+  return { revision, digest, generation, isReading: value['isReading'] === true }
 }
 
 function isSocket(value: unknown): value is Omit<ListenSocket, 'fd'> {

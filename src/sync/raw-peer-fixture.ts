@@ -20,6 +20,7 @@ export const GOOD_HELLO = {
   revision: 0,
   digest: '',
   generation: -1,
+  isReading: false,
 }
 
 export class RawPeer implements Disposable {

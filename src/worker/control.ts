@@ -22,7 +22,8 @@
  *    13  CACHE_KIB     worker
  *    14  LAG_MS        worker   longest time that the loop stood still since start
  *    15  MAIN_ASLEEP   both     main: 1, it looks seldom now; worker: 0, it has woken main
- *    16  counters      worker   pipeline/counters.ts
+ *    16  PEER_READS    main     1: the peer reads the sockets, and we are the second reader
+ *    17  counters      worker   pipeline/counters.ts
  */
 import { COUNTER_COUNT } from '../pipeline/counters.ts'
 
@@ -42,7 +43,8 @@ export const CACHE_ENTRIES = 12
 export const CACHE_KIB = 13
 export const LAG_MS = 14
 export const MAIN_ASLEEP = 15
-export const COUNTERS_AT = 16
+export const PEER_READS = 16
+export const COUNTERS_AT = 17
 export const CONTROL_WORDS = COUNTERS_AT + COUNTER_COUNT
 
 // MODE 0, before any other: looks after what is in flight, but reads no socket and does not say that

@@ -31,6 +31,7 @@ import {
   MODE,
   MODE_DRAIN,
   MODE_SERVE,
+  PEER_READS,
   SILENT_MS,
   STATE,
   STATE_AWAY,
@@ -196,6 +197,12 @@ export class DataPlane {
   forgetGrants(): void {
     Atomics.add(this.#control.i32, FORGET, 1)
     this.#wake.signal()
+  }
+
+  /** Whether the peer reads the sockets, and this process is to be the second reader of them. */
+  leaveReading(isPeerReading: boolean): void {
+    const former = Atomics.exchange(this.#control.i32, PEER_READS, isPeerReading ? 1 : 0)
+    if (former === 1 && !isPeerReading) this.#wake.signal()
   }
 
   /** Gives the worker a record that the peer sent; false when it can take no more just now. */

@@ -5,7 +5,8 @@
  * nothing has come for a while): a longer sleep would keep signals and exits waiting, and would
  * lengthen what a stopped peer can do harm with (a process that is stopped inside epoll_wait can
  * swallow the one wake-up that was meant for a datagram; each waking therefore looks at the shared
- * sockets once without being told to).
+ * sockets once without being told to). While the peer reads them it may be that they are only looked
+ * at (worker/second-reader.ts).
  *
  * `turn` runs until TURN_MS are over (TURN_IDLE_MS while nothing comes), or until it is woken to
  * give the thread back to the runtime, which delivers messages and calls it again (worker/main.ts).
@@ -40,8 +41,8 @@ import {
   MODE,
   MODE_DRAIN,
   MODE_SERVE,
+  PEER_READS,
   SLEEP_IDLE_MS,
-  SLEEP_MS,
   STATE,
   STATE_AWAY,
   STATE_DRAINED,
@@ -55,6 +56,7 @@ import {
 import type { Inbox } from './inbox.ts'
 import type { ListenSocket } from '../linux/listen-socket.ts'
 import type { SocketReplies } from './replies.ts'
+import { SecondReader } from './second-reader.ts'
 import type { TcpServer } from './tcp-server.ts'
 
 /** Tokens say what an event is about: a kind, and a number of that kind. */
@@ -120,7 +122,11 @@ export class Loop {
   /** Sockets by channel; a closed one leaves its place, so that late replies find no other's. */
   readonly #sockets: ListenSocket[]
   readonly #poll = new PollSet()
-  #isRegistered = false
+  readonly #second = new SecondReader()
+  /** May take what lies in the sockets; they are not those of others alone. */
+  #isReading = false
+  /** Which of them wake us. */
+  readonly #isWatched = { udp: false, tcp: false }
   #batchLimit = BATCH_MAX
   #lastMs: number
   #tickMs = 0
@@ -144,7 +150,7 @@ export class Loop {
 
   /** A new set of sockets replaces the present one, or is the first. */
   useSockets(sockets: readonly ListenSocket[]): void {
-    this.#unregister()
+    this.#leave()
     this.#sockets.length = 0
     this.#sockets.push(...sockets)
     this.#poll.watch(sockets.map(({ fd }) => fd))
@@ -185,7 +191,7 @@ export class Loop {
         this.#workedMs = nowMs
         this.#handle(count, nowMs)
       }
-      if (count <= 0 || nowMs - this.#readMs >= SLEEP_MS) this.#readSockets(nowMs)
+      if (count <= 0 || nowMs - this.#readMs >= this.#second.lookEveryMs) this.#readSockets(nowMs)
       parts.forwarder.step(nowMs)
       if (nowMs - this.#tickMs >= (this.#isIdle ? TICK_IDLE_MS : TICK_MS)) this.#tick(nowMs)
       // Nothing has come, and nobody waits: there is nothing to send, nor to tell.
@@ -210,7 +216,7 @@ export class Loop {
     const { inbox, pipeline } = this.#parts
     if (inbox.isWaiting) return 0
     this.#isIdle = nowMs - this.#workedMs > IDLE_AFTER_MS && pipeline.waitingCount === 0
-    return this.#isIdle ? SLEEP_IDLE_MS : SLEEP_MS
+    return this.#isIdle ? SLEEP_IDLE_MS : this.#second.lookEveryMs
   }
 
   /** If it sleeps and there is something for it; at once, if the peer shall have it. */
@@ -243,8 +249,8 @@ export class Loop {
     if (state === STATE_SERVING || state === STATE_DRAINING) {
       if (nowMs - this.#aliveMs >= ALIVE_EVERY_MS) this.#refreshAlive(nowMs)
     }
-    if (state === STATE_SERVING) this.#register()
-    else this.#unregister()
+    if (state === STATE_SERVING) this.#read(nowMs)
+    else this.#leave()
     if (control[STATE] !== state) Atomics.store(control, STATE, state)
     return state !== STATE_AWAY
   }
@@ -284,7 +290,7 @@ export class Loop {
           this.#receive(number, nowMs)
           break
         case TOKEN_TCP_LISTENER:
-          if (this.#isRegistered) {
+          if (this.#isReading) {
             const socket = this.#sockets[number]!
             tcp.accept(socket.fd, socket.isTransparent, nowMs)
           }
@@ -306,7 +312,10 @@ export class Loop {
   /** Looks at every shared socket without having been woken for it. */
   #readSockets(nowMs: number): void {
     this.#readMs = nowMs
-    if (!this.#isRegistered || this.#poll.look() === 0) return
+    if (!this.#isReading) return
+    const ready = this.#poll.look()
+    if (!this.#isWatched.udp) this.#second.looked(ready > 0, nowMs)
+    if (ready <= 0) return
     this.#workedMs = nowMs
     for (let channel = 0; channel < this.#sockets.length; channel++) {
       if (!this.#poll.isReady(channel)) continue
@@ -317,7 +326,7 @@ export class Loop {
   }
 
   #receive(channel: number, nowMs: number): void {
-    if (!this.#isRegistered) return
+    if (!this.#isReading) return
     const { pipeline, counters } = this.#parts
     const socket = this.#sockets[channel]!
     const batch = this.#batch
@@ -374,20 +383,31 @@ export class Loop {
     inbox.report()
   }
 
-  #register(): void {
-    if (this.#isRegistered) return
-    for (let channel = 0; channel < this.#sockets.length; channel++) {
-      const socket = this.#sockets[channel]!
-      const token = (socket.kind === 'udp' ? TOKEN_UDP : TOKEN_TCP_LISTENER) + channel
-      this.#parts.epoll.add(socket.fd, EPOLLIN | EPOLLEXCLUSIVE, token)
-    }
-    this.#isRegistered = true
+  /** Connections are anybody's: they end with who has accepted them, so each has some of them. */
+  #read(nowMs: number): void {
+    this.#isReading = true
+    this.#watch('tcp', true)
+    const isPeerReading = this.#parts.control[PEER_READS] === 1
+    this.#watch('udp', this.#second.isReading(isPeerReading, nowMs))
   }
 
   /** Must come before a shared socket is closed: a closed but registered one swallows wake-ups. */
-  #unregister(): void {
-    if (!this.#isRegistered) return
-    for (const socket of this.#sockets) this.#parts.epoll.remove(socket.fd)
-    this.#isRegistered = false
+  #leave(): void {
+    this.#isReading = false
+    this.#watch('tcp', false)
+    this.#watch('udp', false)
+  }
+
+  #watch(kind: ListenSocket['kind'], isWanted: boolean): void {
+    if (this.#isWatched[kind] === isWanted) return
+    this.#isWatched[kind] = isWanted
+    const { epoll } = this.#parts
+    for (let channel = 0; channel < this.#sockets.length; channel++) {
+      const socket = this.#sockets[channel]!
+      if (socket.kind !== kind) continue
+      const token = (kind === 'udp' ? TOKEN_UDP : TOKEN_TCP_LISTENER) + channel
+      if (isWanted) epoll.add(socket.fd, EPOLLIN | EPOLLEXCLUSIVE, token)
+      else epoll.remove(socket.fd)
+    }
   }
 }
