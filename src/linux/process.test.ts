@@ -61,6 +61,23 @@ test('words too long for their memory are cut, not written past its end', () => 
   assert.deepEqual([status, stderr.length], [3, 4096])
 })
 
+test('who gives way lets those go first that it began before, and nobody whom it begins later', () => {
+  const { stdout, stderr } = runChild(`
+    import { spawnSync } from 'node:child_process'
+    import { readFileSync, readdirSync } from 'node:fs'
+    import { Worker } from 'node:worker_threads'
+    const niceOf = (path) => Number(readFileSync(path, 'utf8').split(') ')[1].split(' ')[16])
+    const before = new Worker('setTimeout(() => {}, 20000)', { eval: true })
+    linux.giveWay()
+    linux.giveWay()
+    const threads = readdirSync('/proc/self/task')
+    const later = spawnSync('nice', [], { encoding: 'utf8' })
+    console.log(niceOf('/proc/self/stat'), Number(later.stdout),
+      threads.filter((id) => niceOf('/proc/self/task/' + id + '/stat') !== 0).length, threads.length > 2)
+    process.exit(0)`)
+  assert.deepEqual([stdout, stderr], ['10 10 1 true\n', ''])
+})
+
 test('a file is locked once, also between processes, and free when its holder is gone', (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'namegate-lock-'))
   t.after(() => rmSync(directory, { recursive: true }))

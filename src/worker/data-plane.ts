@@ -11,7 +11,7 @@ import { bodyBytesMax, RingReader, ringBytes, RingWriter } from '../flow/ring.ts
 import { type Watch, watchReadable } from '../linux/event-loop.ts'
 import { EventFd } from '../linux/eventfd.ts'
 import { lookEvery } from '../linux/looks.ts'
-import { exitNow, monotonicMs, writeStderr } from '../linux/process.ts'
+import { exitNow, giveWay, monotonicMs, writeStderr } from '../linux/process.ts'
 import { Region } from '../linux/region.ts'
 import { HISTORY_RUN_WORDS } from '../observe/history.ts'
 import { COUNTERS, type CounterName } from '../pipeline/counters.ts'
@@ -139,6 +139,8 @@ export class DataPlane {
     this.#watchdog = new Watchdog(this.#control.i32, WORKER_BEAT, MAIN_LOOK_MS, monotonicMs())
     tuneCompiler()
     this.#worker = new Worker(entry, { workerData: start })
+    // The worker has begun at the rank that we had: when both want a processor it is the packets' now.
+    giveWay()
     this.#worker.on('message', (message: WorkerReply | TlsRequest) => {
       if (message.kind === 'tls') this.onTls(message.fd, message.server)
       else this.#answered(message)
