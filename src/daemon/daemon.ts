@@ -338,6 +338,7 @@ export class Daemon implements DaemonView {
   #peerChanged(state: PeerState, change: PeerChange): void {
     this.log.debug({ peer: state.role, change }, 'peer')
     const { isLinked, isMute, isReading } = state
+    this.dataPlane.setPeer(isLinked)
     if (this.role === 'agent') this.dataPlane.leaveReading(isLinked && !isMute && isReading)
   }
 

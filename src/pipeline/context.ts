@@ -86,6 +86,8 @@ export class Context {
   epochMs = 0
   /** Of the addresses in answers: changes with each (answer.ts). */
   turn = 0
+  /** Somebody is there to be told what is learned. */
+  hasPeer = false
   /** An answer for the peer lies in the ring since somebody last looked. */
   hasTold = false
 

@@ -1,7 +1,7 @@
 /**
  * Learn: makes an upstream's answer ours, and keeps it. The OPT record belongs to that hop and goes;
  * AD goes too, because nothing on the path proves that the upstream validated (RFC 6840 §5.7: only
- * over a channel that is trusted). What the cache keeps is told to the peer.
+ * over a channel that is trusted). What the cache keeps is told to the peer, if there is one.
  */
 import { KIND_TIMEOUT, KIND_UNREACHABLE } from '../cache/entry.ts'
 import { negativeTtl, positiveTtl, type TtlLimits } from '../cache/freshness.ts'
@@ -62,7 +62,7 @@ export function learn(
   const entry = cache.insert(asked, bytes, at, length, answer, meta.ttlSeconds, nowMs)
   if (entry < 0) return length
   counters.add(INSERTS, 1)
-  tell(context, entry, asked.group)
+  if (context.hasPeer) tell(context, entry, asked.group)
   return length
 }
 

@@ -73,6 +73,11 @@ export class Pipeline implements AnswerSink {
     this.#context.epochMs = wallMs - nowMs
   }
 
+  /** Whether answers that are learned are wanted by somebody beside our clients. */
+  set hasPeer(hasPeer: boolean) {
+    this.#context.hasPeer = hasPeer
+  }
+
   /** Whether there is something for the peer since the last call: it should have it at once. */
   takeTold(): boolean {
     const hasTold = this.#context.hasTold

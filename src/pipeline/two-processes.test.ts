@@ -82,6 +82,7 @@ class Process implements Transport {
         nameSeed: seed,
       },
     )
+    this.#pipeline.hasPeer = true
   }
 
   take(query: Uint8Array): void {

@@ -85,8 +85,9 @@ export class Outbox {
   attach(connection: Connection, isNewPeer: boolean): void {
     this.detach()
     this.#connection = connection
-    if (!isNewPeer) return
+    // While there was no link nothing was told.
     this.#hasGap = true
+    if (!isNewPeer) return
     this.#flowBatch = new Uint8Array(0)
     this.#flowAt = 0
     this.#flows?.rewind()

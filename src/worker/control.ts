@@ -23,7 +23,8 @@
  *    14  LAG_MS        worker   longest time that the loop stood still since start
  *    15  MAIN_ASLEEP   both     main: 1, it looks seldom now; worker: 0, it has woken main
  *    16  PEER_READS    main     1: the peer reads the sockets, and we are the second reader
- *    17  counters      worker   pipeline/counters.ts
+ *    17  HAS_PEER      main     1: there is a peer to be told what is learned
+ *    18  counters      worker   pipeline/counters.ts
  */
 import { COUNTER_COUNT } from '../pipeline/counters.ts'
 
@@ -44,7 +45,8 @@ export const CACHE_KIB = 13
 export const LAG_MS = 14
 export const MAIN_ASLEEP = 15
 export const PEER_READS = 16
-export const COUNTERS_AT = 17
+export const HAS_PEER = 17
+export const COUNTERS_AT = 18
 export const CONTROL_WORDS = COUNTERS_AT + COUNTER_COUNT
 
 // MODE 0, before any other: looks after what is in flight, but reads no socket and does not say that

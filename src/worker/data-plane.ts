@@ -24,6 +24,7 @@ import {
   CONTROL_WORDS,
   COUNTERS_AT,
   FORGET,
+  HAS_PEER,
   LAG_MS,
   MAIN_ASLEEP,
   MAIN_BEAT,
@@ -199,6 +200,11 @@ export class DataPlane {
   forgetGrants(): void {
     Atomics.add(this.#control.i32, FORGET, 1)
     this.#wake.signal()
+  }
+
+  /** Whether a peer is there, to be told what is learned. */
+  setPeer(hasPeer: boolean): void {
+    Atomics.store(this.#control.i32, HAS_PEER, hasPeer ? 1 : 0)
   }
 
   /** Whether the peer reads the sockets, and this process is to be the second reader of them. */

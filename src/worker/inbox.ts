@@ -24,6 +24,7 @@ import {
   CACHE_KIB,
   CONNECTIONS,
   FORGET,
+  HAS_PEER,
   MAIN_BEAT,
   TABLE,
   TABLE_TAKEN,
@@ -84,6 +85,7 @@ export class Inbox {
       this.#forgotten = forget
       pipeline.forgetGrants()
     }
+    pipeline.hasPeer = control[HAS_PEER] === 1
     this.#takeAnswers(nowMs)
   }
 
