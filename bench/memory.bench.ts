@@ -22,8 +22,8 @@ const FLOOD_RECORD = 1_000_000
 /** A fraction of the flood fits. */
 const FLOOD_CACHE = '8MiB'
 const FLOOD_CACHE_MIB = 8
-/** By then the pages that only a start needs are given back. */
-const SETTLE_MS = 6000
+/** By then is given back what only a start or a load needs: two looks of 5 s (linux/resident.ts). */
+const SETTLE_MS = 11_000
 
 const STEPS = ['idle', 'filled', 'flooded'] as const
 

@@ -21,7 +21,7 @@ import { missingCapabilities, probeNftables } from '../datapath/nftables/probe.t
 import { judgeRevocation } from '../grant/revocation.ts'
 import { NflogListener } from '../linux/nflog.ts'
 import { lockFile, monotonicMs } from '../linux/process.ts'
-import { releaseStartPages } from '../linux/resident.ts'
+import { keepSmall } from '../linux/resident.ts'
 import { SocketError } from '../linux/socket.ts'
 import type { Log } from '../log.ts'
 import { ControlServer, controlSocketPath } from '../observe/control.ts'
@@ -252,7 +252,7 @@ export class Daemon implements DaemonView {
       },
       'serving',
     )
-    setTimeout(releaseStartPages, SETTLED_MS).unref()
+    setTimeout(keepSmall, SETTLED_MS).unref()
   }
 
   /** Planned: nothing that is in hand is lost. */

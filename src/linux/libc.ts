@@ -25,6 +25,14 @@ export function orErrno(result: number): number {
   return result >= 0 ? result : -koffi.errno()
 }
 
+function optional(prototype: string): ((...values: number[]) => number) | null {
+  try {
+    return program.func(prototype)
+  } catch {
+    return null
+  }
+}
+
 /**
  * An address inside a Region. A bigint made once (`region.pointer(at)`) costs nothing to pass; a
  * number that V8 holds as a double is boxed anew for every call (16 bytes, tried). Hot code passes
@@ -52,6 +60,9 @@ export const mprotect: (address: Address, length: number, protection: number) =>
 export const madvise: (address: Address, length: number, advice: number) => number = program.func(
   'int madvise(uintptr_t, size_t, int)',
 )
+
+/** int malloc_trim(size_t pad) — malloc_trim(3). glibc's own: null with another C library. */
+export const malloc_trim: ((pad: number) => number) | null = optional('int malloc_trim(size_t)')
 
 /** int getpagesize(void) — getpagesize(2) */
 export const getpagesize: () => number = program.func('int getpagesize()')

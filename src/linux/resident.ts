@@ -1,26 +1,58 @@
 /**
- * Gives back the memory that only the start needed: code and constants of Node itself, of which a
- * start touches 50 MiB and a process that serves less than half.
+ * Gives back memory that was needed for a moment only.
  *
- * What must stay true: only pages that can be read from their file again are given back, so a page
+ *     code and constants of Node itself   a start touches 50 MiB of them, and so does a compiler that
+ *                                         wakes up under load; a process that serves less than half
+ *     what malloc keeps for the next time the compiler's threads take and return 15 MiB
+ *
+ * What must stay true: of files, only pages that can be read from them again are given back, so one
  * that is wanted after all comes back by itself, mostly from the page cache without any reading.
  * That holds for mappings that nobody may write and that have no page of their own (relocations
- * make some). Source: madvise(2), proc_pid_smaps(5).
+ * make some). Source: madvise(2), proc_pid_smaps(5), malloc_trim(3).
  */
 import { readFileSync } from 'node:fs'
 import { MADV_DONTNEED } from './constants.ts'
 import * as libc from './libc.ts'
+import { lookEvery } from './looks.ts'
+
+const LOOK_MS = 5000
+/** Who grows by more between two looks has begun something new. */
+const GROWTH_BYTES = 1 << 20
 
 interface Mapping {
   readonly address: bigint
   readonly bytes: number
 }
 
+/** Now, and until it is disposed of whenever the process has grown and then grows no more. */
+export function keepSmall(): Disposable {
+  releaseUnused()
+  const growth = new Growth()
+  return lookEvery(LOOK_MS, () => {
+    if (growth.hasEnded(process.memoryUsage.rss())) releaseUnused()
+  })
+}
+
+/** Notices when something that grows by fits and starts has come to rest. */
+export class Growth {
+  #formerBytes = 0
+  #isGrowing = false
+
+  /** To be told the size at equal intervals: whether it grew in the last one and not in this one. */
+  hasEnded(bytes: number): boolean {
+    const wasGrowing = this.#isGrowing
+    this.#isGrowing = bytes > this.#formerBytes + GROWTH_BYTES
+    this.#formerBytes = bytes
+    return wasGrowing && !this.#isGrowing
+  }
+}
+
 /**
- * Once the process serves; the bytes of address space that were given back: 0 on a kernel that does
- * not tell what may be.
+ * The bytes of address space of files that were given back: 0 on a kernel that does not tell what
+ * may be.
  */
-export function releaseStartPages(): number {
+export function releaseUnused(): number {
+  libc.malloc_trim?.(0)
   let smaps: string
   try {
     smaps = readFileSync('/proc/self/smaps', 'utf8')

@@ -36,11 +36,14 @@ export class FlowHistory {
   readonly #chunkWords: number
   /** Oldest first; at least one. */
   readonly #chunks: Chunk[]
+  /** Not used yet. Memory is taken at the start: a process grows by nothing but its cache. */
+  readonly #spare: Chunk[] = []
   #waiting: (() => void)[] = []
 
   constructor(bytes: number = HISTORY_BYTES) {
     this.#chunkWords = Math.floor(bytes / CHUNK_COUNT / 4)
-    this.#chunks = [newChunk(this.#chunkWords, 0)]
+    for (let count = 0; count < CHUNK_COUNT; count++) this.#spare.push(newChunk(this.#chunkWords))
+    this.#chunks = [this.#spare.pop()!]
   }
 
   /** Sequence number of the next record; also how many were ever appended. */
@@ -124,13 +127,10 @@ export class FlowHistory {
 
   #nextChunk(): Chunk {
     const first = this.end
-    if (this.#chunks.length < CHUNK_COUNT) {
-      this.#chunks.push(newChunk(this.#chunkWords, first))
-    } else {
-      const oldest = this.#chunks.shift()!
-      this.#chunks.push({ ...oldest, used: 0, first, count: 0 })
-    }
-    return this.#chunks.at(-1)!
+    const free = this.#spare.pop() ?? this.#chunks.shift()!
+    const chunk = { ...free, used: 0, first, count: 0 }
+    this.#chunks.push(chunk)
+    return chunk
   }
 
   #wake(): void {
@@ -190,9 +190,9 @@ export class HistoryCursor {
   }
 }
 
-function newChunk(words: number, first: number): Chunk {
-  const memory = new Int32Array(words)
-  return { bytes: new Uint8Array(memory.buffer), words: memory, used: 0, first, count: 0 }
+function newChunk(words: number): Chunk {
+  const memory = new Int32Array(words).fill(0)
+  return { bytes: new Uint8Array(memory.buffer), words: memory, used: 0, first: 0, count: 0 }
 }
 
 /** Words of a record, its header included. */

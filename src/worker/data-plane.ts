@@ -58,10 +58,7 @@ import type {
 
 /** Address space, not memory: pages count when a table first needs them. */
 const TABLE_BYTES = 64 * 1024 * 1024
-/**
- * 0.4 s of flows at 50,000 q/s, should the main thread stand still for that long. All of it becomes
- * resident on a busy node, since records go round in it.
- */
+/** 0.4 s of flows at 50,000 q/s, should the main thread stand still for that long. */
 const RECORDS_WORDS = 1024 * 1024
 const ANSWERS_WORDS = 256 * 1024
 /** How often the main thread looks at the worker's records and beat: while there is something … */
@@ -125,6 +122,8 @@ export class DataPlane {
 
   constructor(options: DataPlaneOptions) {
     const { table, entry, ...rest } = options
+    // Records go round in it, so a busy node needs all of it: it has that from the start.
+    this.#records.u8.fill(0)
     this.#copyTable(0, table)
     const start: WorkerStart = {
       ...rest,
