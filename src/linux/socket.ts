@@ -10,6 +10,7 @@ import { assert } from '../assert.ts'
 import {
   AF_INET,
   AF_INET6,
+  AF_UNSPEC,
   IPV6_FREEBIND,
   IPV6_TRANSPARENT,
   IPV6_V6ONLY,
@@ -212,6 +213,16 @@ export function connectTo(
 ): number {
   const bytes = writeSockaddr(scratch, NAME_AT, family, address, addressAt, port, interfaceIndex)
   return orErrno(libc.connect(fd, namePointer, bytes))
+}
+
+/**
+ * Undoes a connect of a datagram socket that was never bound: its port is given back, and the next
+ * connect draws another. What has come until now stays to be read. 0 or -errno.
+ * Source: connect(2), AF_UNSPEC; net/ipv4/udp.c, __udp_disconnect.
+ */
+export function disconnect(fd: number): number {
+  scratch.u16[NAME_AT >> 1] = AF_UNSPEC
+  return orErrno(libc.connect(fd, namePointer, SOCKADDR_IN_BYTES))
 }
 
 /** The port that an Internet socket has, for one that the kernel chose; or -errno. */

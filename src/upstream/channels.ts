@@ -1,7 +1,12 @@
 /**
- * Channels over real sockets: for each try over UDP a connected socket of its own, for tries over
- * TCP and TLS places on connections that are kept (streams.ts). TLS is made elsewhere: here it is a
- * stream in clear text that somebody encrypts.
+ * Channels over real sockets: for each try over UDP a connected socket with a port of its own, for
+ * tries over TCP and TLS places on connections that are kept (streams.ts). TLS is made elsewhere:
+ * here it is a stream in clear text that somebody encrypts.
+ *
+ * A socket is made once and used for one try after the other, since making it costs more than
+ * sending by it. What must stay true: between two tries it has no port, the next one is drawn by the
+ * kernel, and what has come by then is thrown away before the next question leaves. So nobody can
+ * answer a question by having guessed the port of another one.
  *
  * The worker's loop owns the epoll. A flight's socket is registered there under `token` plus the
  * flight's number, a connection behind them; the loop calls Forwarder.channelReady when one fires.
@@ -11,7 +16,7 @@ import { EPOLLIN } from '../linux/constants.ts'
 import type { Epoll } from '../linux/epoll.ts'
 import { EAGAIN } from '../linux/errno.ts'
 import { Region } from '../linux/region.ts'
-import { close, receive, send } from '../linux/socket.ts'
+import { close, connectTo, disconnect, receive, send } from '../linux/socket.ts'
 import { connectTcp } from '../linux/tcp.ts'
 import { connectUdp } from '../linux/udp.ts'
 import { MESSAGE_BYTES_MAX } from '../wire/header.ts'
@@ -26,6 +31,12 @@ import type { Server } from './routes.ts'
 import { StreamPool } from './streams.ts'
 
 const NO_SOCKET = -1
+/** Sockets that are kept for the next try … */
+const SPARE_MAX = 256
+/** … for as long as they are wanted in such a time. */
+const SPARE_MS = 5000
+/** Datagrams and errors that are thrown away; a socket with more of them is somebody's target. */
+const DRAINED_MAX = 64
 
 export interface SocketChannelOptions {
   readonly flightsMax: number
@@ -54,6 +65,14 @@ export class SocketChannels implements Channels {
   readonly #epoll: Epoll
   readonly #options: SocketChannelOptions
   readonly #sockets: Int32Array
+  /** Of a flight's socket. */
+  readonly #families: Uint8Array
+  /** Whether the flight's socket has a port, and a question under way. */
+  readonly #isOpen: Uint8Array
+  #spareCount = 0
+  /** The fewest since #sweptMs: so many were not wanted. */
+  #leastSpare = 0
+  #sweptMs = 0
 
   constructor(epoll: Epoll, options: SocketChannelOptions) {
     const { flightsMax, mark, token, random, connectTls } = options
@@ -71,6 +90,8 @@ export class SocketChannels implements Channels {
     this.questions = questions.u8
     this.reply = this.#replyMemory.u8
     this.#sockets = new Int32Array(flightsMax).fill(NO_SOCKET)
+    this.#families = new Uint8Array(flightsMax)
+    this.#isOpen = new Uint8Array(flightsMax)
     this.streams = new StreamPool(epoll, {
       flightsMax,
       token: token + flightsMax,
@@ -93,7 +114,7 @@ export class SocketChannels implements Channels {
     questionBytes: number,
     nowMs: number,
   ): number {
-    assert(this.#sockets[flight] === NO_SOCKET, 'one channel a flight')
+    assert(this.#isOpen[flight] === 0, 'one channel a flight')
     if (!isStream) {
       return this.#openUdp(flight, server, this.#questionPointers[flight]!, questionBytes)
     }
@@ -108,7 +129,7 @@ export class SocketChannels implements Channels {
     messageBytes: number,
     nowMs: number,
   ): number {
-    assert(this.#sockets[flight] === NO_SOCKET, 'one channel a flight')
+    assert(this.#isOpen[flight] === 0, 'one channel a flight')
     if (!isStream) return this.#openUdp(flight, server, this.#messagePointer, messageBytes)
     return this.streams.openAlone(flight, server, this.message, QUESTION_AT, messageBytes, nowMs)
   }
@@ -133,14 +154,14 @@ export class SocketChannels implements Channels {
   }
 
   close(flight: number): void {
-    const socket = this.#sockets[flight]!
-    if (socket === NO_SOCKET) {
+    if (this.#isOpen[flight] === 0) {
       this.streams.close(flight)
       return
     }
-    // Closing the only descriptor of a socket takes it out of the epoll.
-    close(socket)
-    this.#sockets[flight] = NO_SOCKET
+    this.#isOpen[flight] = 0
+    const isSpare = this.#spareCount < SPARE_MAX && disconnect(this.#sockets[flight]!) === 0
+    if (isSpare) this.#spareCount++
+    else this.#closeSocket(flight)
   }
 
   flush(): void {
@@ -149,22 +170,84 @@ export class SocketChannels implements Channels {
 
   sweep(nowMs: number): void {
     this.streams.sweep(nowMs)
+    if (nowMs - this.#sweptMs < SPARE_MS) return
+    this.#sweptMs = nowMs
+    // The highest first: flights begin with the lowest number that is free.
+    for (let flight = this.#sockets.length - 1; flight >= 0 && this.#leastSpare > 0; flight--) {
+      if (this.#sockets[flight] === NO_SOCKET || this.#isOpen[flight] === 1) continue
+      this.#closeSpare(flight)
+    }
+    this.#leastSpare = this.#spareCount
   }
 
   #openUdp(flight: number, server: Server, message: bigint, messageBytes: number): number {
-    const { mark, token } = this.#options
-    const socket = connectUdp(server.family, server.address, 0, server.port, mark)
-    if (socket < 0) return socket
-    this.#sockets[flight] = socket
-    const added = this.#epoll.add(socket, EPOLLIN, token + flight)
-    const sent = added < 0 ? added : send(socket, message, messageBytes)
+    const connected = this.#connect(flight, server)
+    if (connected < 0) return connected
+    this.#isOpen[flight] = 1
+    const sent = send(this.#sockets[flight]!, message, messageBytes)
     if (sent < 0) this.close(flight)
     return Math.min(sent, 0)
   }
 
+  /** The flight's socket has a new port, and nothing in it. 0, or -errno and there is no socket. */
+  #connect(flight: number, server: Server): number {
+    if (this.#sockets[flight] === NO_SOCKET) return this.#connectNew(flight, server)
+    this.#useSpare()
+    const { family, address, port } = server
+    let result = 0
+    if (this.#families[flight] === family) {
+      const socket = this.#sockets[flight]!
+      result = connectTo(socket, family, address, 0, port, 0)
+      if (result === 0 && this.#drain(socket)) return 0
+    }
+    this.#closeSocket(flight)
+    return result < 0 ? result : this.#connectNew(flight, server)
+  }
+
+  #connectNew(flight: number, server: Server): number {
+    const { mark, token } = this.#options
+    const { family, address, port } = server
+    const socket = connectUdp(family, address, 0, port, mark)
+    if (socket < 0) return socket
+    this.#sockets[flight] = socket
+    this.#families[flight] = family
+    const added = this.#epoll.add(socket, EPOLLIN, token + flight)
+    if (added < 0) this.#closeSocket(flight)
+    return added
+  }
+
+  /** Throws away what has come; false when it does not end. */
+  #drain(socket: number): boolean {
+    for (let count = 0; count < DRAINED_MAX; count++) {
+      if (receive(socket, this.#replyPointer, MESSAGE_BYTES_MAX) === -EAGAIN) return true
+    }
+    return false
+  }
+
+  #useSpare(): void {
+    this.#spareCount--
+    if (this.#leastSpare > this.#spareCount) this.#leastSpare = this.#spareCount
+  }
+
+  #closeSpare(flight: number): void {
+    this.#spareCount--
+    if (this.#leastSpare > 0) this.#leastSpare--
+    this.#closeSocket(flight)
+  }
+
+  /** Closing the only descriptor of a socket takes it out of the epoll. */
+  #closeSocket(flight: number): void {
+    close(this.#sockets[flight]!)
+    this.#sockets[flight] = NO_SOCKET
+  }
+
   #receive(flight: number): number {
     const socket = this.#sockets[flight]!
-    if (socket === NO_SOCKET) return NOTHING_YET
+    if (this.#isOpen[flight] === 0) {
+      // What came when its question had been answered would wake us for ever.
+      if (socket !== NO_SOCKET && !this.#drain(socket)) this.#closeSpare(flight)
+      return NOTHING_YET
+    }
     const bytes = receive(socket, this.#replyPointer, MESSAGE_BYTES_MAX)
     if (bytes === -EAGAIN) return NOTHING_YET
     this.reply = this.#replyMemory.u8

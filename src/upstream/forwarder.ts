@@ -6,8 +6,8 @@
  *        └──► the next server … at most TRIES_PER_SERVER × servers tries and 5 s in all
  *
  * What must stay true (RFC 5452; the attacks are SAD DNS, Kaminsky, TuDoor):
- * - Every try over UDP has a socket of its own: a port that the kernel chose at random, connected,
- *   so that the kernel drops what comes from elsewhere; and an ID from a cryptographic source.
+ * - Every try over UDP has a port of its own, which the kernel chose at random, on a connected
+ *   socket, so that the kernel drops what comes from elsewhere; and an ID from a cryptographic source.
  * - A datagram that is not the answer (other ID, other question, malformed) changes nothing: the
  *   try goes on waiting. After MISMATCHES_MAX of them somebody is guessing, and TCP is used.
  * - The question's letters go out in random case, which the answer must repeat (0x20). A reply that

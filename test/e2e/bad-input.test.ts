@@ -247,9 +247,14 @@ async function unnoticed(t: TestContext, act: () => Promise<void>): Promise<void
   assert(seen.slowestMs <= PATIENCE_MS, `a good question waited ${seen.slowestMs} ms`)
   assert.equal((await proxy.status()).role, 'proxy')
   await until('open files are as many as before', () => proxy.openFiles <= filesBefore, IDLE_MS)
-  const grown = proxy.memoryMib - memoryBefore
-  t.diagnostic(`memory grew by ${grown.toFixed(1)} MiB to ${proxy.memoryMib.toFixed(0)}`)
-  assert(grown < MEMORY_MIB, `memory grew by ${grown} MiB`)
+  // What was needed for a moment is given back when growth has ended (linux/resident.ts).
+  const grown = (): number => proxy.memoryMib - memoryBefore
+  t.diagnostic(`memory grew by ${grown().toFixed(1)} MiB to ${proxy.memoryMib.toFixed(0)}`)
+  await until(
+    `memory is not ${MEMORY_MIB} MiB more than before`,
+    () => grown() < MEMORY_MIB,
+    IDLE_MS,
+  )
 }
 
 function changed(packet: Uint8Array, at: number, ...bytes: number[]): Uint8Array {
