@@ -16,8 +16,10 @@ import * as libc from './libc.ts'
 import { lookEvery } from './looks.ts'
 
 const LOOK_MS = 5000
-/** Who grows by more between two looks has begun something new. */
-const GROWTH_BYTES = 1 << 20
+/** Who grows by more between two looks still grows. */
+const GROWING_BYTES = 1 << 20
+/** What heaps and pages that come back make of a process in any case. */
+const SPARED_BYTES = 8 << 20
 
 interface Mapping {
   readonly address: bigint
@@ -33,17 +35,23 @@ export function keepSmall(): Disposable {
   })
 }
 
-/** Notices when something that grows by fits and starts has come to rest. */
+/** Notices when a process has grown by much and then come to rest. */
 export class Growth {
   #formerBytes = 0
-  #isGrowing = false
+  /** As it was when what can be spared had been given back, and what is wanted had come back. */
+  #settledBytes: number | null = null
 
-  /** To be told the size at equal intervals: whether it grew in the last one and not in this one. */
+  /** To be told the size at equal intervals; true: it is to become smaller now. */
   hasEnded(bytes: number): boolean {
-    const wasGrowing = this.#isGrowing
-    this.#isGrowing = bytes > this.#formerBytes + GROWTH_BYTES
+    const isGrowing = bytes > this.#formerBytes + GROWING_BYTES
     this.#formerBytes = bytes
-    return wasGrowing && !this.#isGrowing
+    if (this.#settledBytes === null) {
+      this.#settledBytes = bytes
+      return false
+    }
+    if (isGrowing || bytes < this.#settledBytes + SPARED_BYTES) return false
+    this.#settledBytes = null
+    return true
   }
 }
 
