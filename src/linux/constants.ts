@@ -6,8 +6,8 @@
  */
 
 // <sys/socket.h>
-export const AF_UNIX = 1
 export const AF_UNSPEC = 0
+export const AF_UNIX = 1
 export const AF_INET = 2
 export const AF_INET6 = 10
 export const SOCK_STREAM = 1

@@ -26,11 +26,11 @@ interface Mapping {
   readonly bytes: number
 }
 
-/** Now, and until it is disposed of whenever the process has grown and then grows no more. */
-export function keepSmall(): Disposable {
+/** Now, and from then on whenever the process has grown by much and grows no more. */
+export function keepSmall(): void {
   releaseUnused()
   const growth = new Growth()
-  return lookEvery(LOOK_MS, () => {
+  lookEvery(LOOK_MS, () => {
     if (growth.hasEnded(process.memoryUsage.rss())) releaseUnused()
   })
 }

@@ -36,7 +36,7 @@ export class FlowHistory {
   readonly #chunkWords: number
   /** Oldest first; at least one. */
   readonly #chunks: Chunk[]
-  /** Not used yet. Memory is taken at the start: a process grows by nothing but its cache. */
+  /** Not used yet. All memory is taken at the start: flows do not make a process larger. */
   readonly #spare: Chunk[] = []
   #waiting: (() => void)[] = []
 

@@ -16,6 +16,7 @@ import type { Server } from './routes.ts'
 const TOKEN = 0x4000000
 const FLIGHTS = 512
 const WAIT_MS = 1000
+const LOOPBACK = { 4: Uint8Array.of(127, 0, 0, 1), 6: new Uint8Array(16).fill(1, 15) } as const
 
 /** A server that answers when it is told to, and the channels that ask it. */
 class Setting {
@@ -31,8 +32,7 @@ class Setting {
       connectTls: () => -1,
     })
     for (const family of [4, 6] as const) {
-      const address = family === 4 ? Uint8Array.of(127, 0, 0, 1) : new Uint8Array(16)
-      address[address.length - 1] = 1
+      const address = LOOPBACK[family]
       this.#sockets.set(family, openUdp({ family, address, port: 0, isTransparent: false }))
     }
     t.after(() => {
@@ -41,10 +41,8 @@ class Setting {
   }
 
   server(family: 4 | 6 = 4): Server {
-    const address = family === 4 ? Uint8Array.of(127, 0, 0, 1) : new Uint8Array(16)
-    address[address.length - 1] = 1
     const port = localPort(this.#sockets.get(family)!)
-    return { family, address, port, transport: 'udp' }
+    return { family, address: LOOPBACK[family], port, transport: 'udp' }
   }
 
   /** Asks one byte; the port that it came from. */
@@ -63,6 +61,14 @@ class Setting {
     this.#sent.u8[this.#sent.packetAt(0)] = letter.charCodeAt(0)
     this.#sent.set(0, family, u8, to, this.#received.sourcePort(0), u8, from, 1, 1)
     assert.equal(this.#sent.send(this.#sockets.get(family)!, 0, 1), 1)
+  }
+
+  /** Asks and is answered; what comes behind the answer lies in the socket when it is left. */
+  leave(flight: number, behind: string): void {
+    this.ask(flight, 'a')
+    for (const letter of `A${behind}`) this.answer(letter)
+    assert.equal(this.take(flight), 'A')
+    this.channels.close(flight)
   }
 
   /** What the flight finds: a letter, or null. */
@@ -99,10 +105,7 @@ test('the reply comes to who asked; while it waits its port is its own', (t) => 
 
 test('#2 what came twice or late is not read as the answer to the next question', (t) => {
   const setting = new Setting(t)
-  setting.ask(0, 'a')
-  for (const letter of 'AXYZ') setting.answer(letter)
-  assert.equal(setting.take(0), 'A')
-  setting.channels.close(0)
+  setting.leave(0, 'XYZ')
   setting.answer('L') // nobody has that port any more
   setting.ask(0, 'b')
   assert.equal(setting.take(0), null)
@@ -112,10 +115,7 @@ test('#2 what came twice or late is not read as the answer to the next question'
 
 test('what lies in a socket that nobody uses wakes us once', (t) => {
   const setting = new Setting(t)
-  setting.ask(0, 'a')
-  for (const letter of 'AX') setting.answer(letter)
-  assert.equal(setting.take(0), 'A')
-  setting.channels.close(0)
+  setting.leave(0, 'X')
   assert.equal(setting.epoll.wait(WAIT_MS), 1)
   assert.equal(setting.epoll.token(0), TOKEN)
   assert.equal(setting.take(0), null)
@@ -124,9 +124,7 @@ test('what lies in a socket that nobody uses wakes us once', (t) => {
 
 test('who fills a socket between two questions gets rid of it', (t) => {
   const setting = new Setting(t)
-  setting.ask(0, 'a')
-  for (let count = 0; count < 100; count++) setting.answer('X')
-  setting.channels.close(0)
+  setting.leave(0, 'X'.repeat(100))
   setting.ask(0, 'b')
   assert.equal(setting.take(0), null)
   setting.answer('B')

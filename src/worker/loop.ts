@@ -5,8 +5,8 @@
  * nothing has come for a while): a longer sleep would keep signals and exits waiting, and would
  * lengthen what a stopped peer can do harm with (a process that is stopped inside epoll_wait can
  * swallow the one wake-up that was meant for a datagram; each waking therefore looks at the shared
- * sockets once without being told to). While the peer reads them it may be that they are only looked
- * at (worker/second-reader.ts).
+ * sockets once without being told to). The second of two processes only looks, for as long as the
+ * first one reads (worker/second-reader.ts).
  *
  * `turn` runs until TURN_MS are over (TURN_IDLE_MS while nothing comes), or until it is woken to
  * give the thread back to the runtime, which delivers messages and calls it again (worker/main.ts).
@@ -123,9 +123,9 @@ export class Loop {
   readonly #sockets: ListenSocket[]
   readonly #poll = new PollSet()
   readonly #second = new SecondReader()
-  /** May take what lies in the sockets; they are not those of others alone. */
+  /** Whether we serve: only then may anything be taken from the sockets, waited for or not. */
   #isReading = false
-  /** Which of them wake us. */
+  /** Which of them are in the epoll. */
   readonly #isWatched = { udp: false, tcp: false }
   #batchLimit = BATCH_MAX
   #lastMs: number
