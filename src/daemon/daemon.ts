@@ -36,6 +36,7 @@ import { PeerLink } from '../sync/link.ts'
 import type { PeerChange, PeerState, SocketSet } from '../sync/peer.ts'
 import { RCODE_SERVFAIL } from '../wire/header.ts'
 import type { Server } from '../upstream/routes.ts'
+import { PEER_LINKED, PEER_NONE, PEER_READING } from '../worker/control.ts'
 import { DataPlane } from '../worker/data-plane.ts'
 import { flowOfDenial } from './denied.ts'
 import { NodeDirectory } from './directory.ts'
@@ -338,8 +339,8 @@ export class Daemon implements DaemonView {
   #peerChanged(state: PeerState, change: PeerChange): void {
     this.log.debug({ peer: state.role, change }, 'peer')
     const { isLinked, isMute, isReading } = state
-    this.dataPlane.setPeer(isLinked)
-    if (this.role === 'agent') this.dataPlane.leaveReading(isLinked && !isMute && isReading)
+    const isFirstReader = this.role === 'agent' && isReading && !isMute
+    this.dataPlane.setPeer(!isLinked ? PEER_NONE : isFirstReader ? PEER_READING : PEER_LINKED)
   }
 
   /** Most nodes have no upstream over TLS: its code is loaded with the first. */

@@ -22,9 +22,8 @@
  *    13  CACHE_KIB     worker
  *    14  LAG_MS        worker   longest time that the loop stood still since start
  *    15  MAIN_ASLEEP   both     main: 1, it looks seldom now; worker: 0, it has woken main
- *    16  PEER_READS    main     1: the peer reads the sockets, and we are the second reader
- *    17  HAS_PEER      main     1: there is a peer to be told what is learned
- *    18  counters      worker   pipeline/counters.ts
+ *    16  PEER          main     who is there besides us: PEER_*
+ *    17  counters      worker   pipeline/counters.ts
  */
 import { COUNTER_COUNT } from '../pipeline/counters.ts'
 
@@ -44,9 +43,8 @@ export const CACHE_ENTRIES = 12
 export const CACHE_KIB = 13
 export const LAG_MS = 14
 export const MAIN_ASLEEP = 15
-export const PEER_READS = 16
-export const HAS_PEER = 17
-export const COUNTERS_AT = 18
+export const PEER = 16
+export const COUNTERS_AT = 17
 export const CONTROL_WORDS = COUNTERS_AT + COUNTER_COUNT
 
 // MODE 0, before any other: looks after what is in flight, but reads no socket and does not say that
@@ -57,6 +55,12 @@ export const MODE_SERVE = 1
  * reads nothing new, answers what is in hand, and is STATE_DRAINED.
  */
 export const MODE_DRAIN = 2
+
+export const PEER_NONE = 0
+/** Is to be told what is learned. */
+export const PEER_LINKED = 1
+/** And reads the sockets: we are the second reader of them. */
+export const PEER_READING = 2
 
 export const STATE_HOLDING = 0
 export const STATE_SERVING = 1

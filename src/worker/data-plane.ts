@@ -24,7 +24,6 @@ import {
   CONTROL_WORDS,
   COUNTERS_AT,
   FORGET,
-  HAS_PEER,
   LAG_MS,
   MAIN_ASLEEP,
   MAIN_BEAT,
@@ -32,7 +31,7 @@ import {
   MODE,
   MODE_DRAIN,
   MODE_SERVE,
-  PEER_READS,
+  PEER,
   SILENT_MS,
   STATE,
   STATE_AWAY,
@@ -201,15 +200,9 @@ export class DataPlane {
     this.#wake.signal()
   }
 
-  /** Whether a peer is there, to be told what is learned. */
-  setPeer(hasPeer: boolean): void {
-    Atomics.store(this.#control.i32, HAS_PEER, hasPeer ? 1 : 0)
-  }
-
-  /** Whether the peer reads the sockets, and this process is to be the second reader of them. */
-  leaveReading(isPeerReading: boolean): void {
-    const former = Atomics.exchange(this.#control.i32, PEER_READS, isPeerReading ? 1 : 0)
-    if (former === 1 && !isPeerReading) this.#wake.signal()
+  /** @param peer  who is there besides us: PEER_* of worker/control.ts */
+  setPeer(peer: number): void {
+    if (Atomics.exchange(this.#control.i32, PEER, peer) !== peer) this.#wake.signal()
   }
 
   /** Gives the worker a record that the peer sent; false when it can take no more just now. */

@@ -24,8 +24,9 @@ import {
   CACHE_KIB,
   CONNECTIONS,
   FORGET,
-  HAS_PEER,
   MAIN_BEAT,
+  PEER,
+  PEER_NONE,
   TABLE,
   TABLE_TAKEN,
   WAITING,
@@ -85,7 +86,7 @@ export class Inbox {
       this.#forgotten = forget
       pipeline.forgetGrants()
     }
-    pipeline.hasPeer = control[HAS_PEER] === 1
+    pipeline.hasPeer = control[PEER] !== PEER_NONE
     this.#takeAnswers(nowMs)
   }
 

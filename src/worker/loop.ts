@@ -41,7 +41,8 @@ import {
   MODE,
   MODE_DRAIN,
   MODE_SERVE,
-  PEER_READS,
+  PEER,
+  PEER_READING,
   SLEEP_IDLE_MS,
   STATE,
   STATE_AWAY,
@@ -387,7 +388,7 @@ export class Loop {
   #read(nowMs: number): void {
     this.#isReading = true
     this.#watch('tcp', true)
-    const isPeerReading = this.#parts.control[PEER_READS] === 1
+    const isPeerReading = this.#parts.control[PEER] === PEER_READING
     this.#watch('udp', this.#second.isReading(isPeerReading, nowMs))
   }
 
