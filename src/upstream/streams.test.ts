@@ -75,7 +75,9 @@ test('a server that closes at once without an answer has failed', async () => {
   const { failure } = await asker.ask('api.example.com.')
   assert.equal(failure, FLIGHT_UNREACHABLE)
   assert.equal(server.asked.length, 2)
-  assert.equal(asker.health(0).failures, 2)
+  // Whoever has failed is probed, sometimes before the question's second try has ended.
+  await asker.until(() => asker.channels.streams.count === 0)
+  assert.equal(asker.health(0).failures - asker.forwarder.probes, 2)
 })
 
 test('a reply to another question ends its connection, and others on it are asked again', async () => {
@@ -105,8 +107,10 @@ test('a reply with an ID that was not asked on its connection ends it', async ()
   })
   using asker = new Asker([server.as('tcp')])
   assert.equal((await asker.ask('api.example.com.')).failure, FLIGHT_UNREACHABLE)
-  assert.equal(asker.channels.streams.mismatches, 2)
-  assert.equal(asker.channels.streams.count, 0)
+  assert.equal(server.asked.length, 2)
+  const { streams } = asker.channels
+  await asker.until(() => streams.count === 0)
+  assert.equal(streams.mismatches, streams.openedCount, 'one is enough, and probes get one too')
 })
 
 test('an answer that comes twice on a connection harms nobody', async () => {
