@@ -34,6 +34,7 @@ import { encodeTable } from '../policy/table-encode.ts'
 import { LastPolicy } from '../state/last-policy.ts'
 import { PeerLink } from '../sync/link.ts'
 import type { PeerChange, PeerState, SocketSet } from '../sync/peer.ts'
+import { viewOf } from '../wire/bytes.ts'
 import { RCODE_SERVFAIL } from '../wire/header.ts'
 import type { Server } from '../upstream/routes.ts'
 import { PEER_LINKED, PEER_NONE, PEER_READING } from '../worker/control.ts'
@@ -384,7 +385,7 @@ export class Daemon implements DaemonView {
       this.#nflog = new NflogListener(group, (packet) => {
         const flow = flowOfDenial(packet, packet.timeMs ?? Date.now())
         // The peer has a group of its own and hears of it from the kernel.
-        if (flow !== null) this.history.append(flow, 0, flow.length, true)
+        if (flow !== null) this.history.append(viewOf(flow), 0, flow.length, true)
       })
     } catch (error) {
       if (!(error instanceof SocketError)) throw error

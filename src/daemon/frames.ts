@@ -2,6 +2,8 @@
  * Records on their way to the peer: each behind a u32 of its length, little-endian, collected until
  * they are sent as one message.
  */
+import { viewOf } from '../wire/bytes.ts'
+
 const LENGTH_BYTES = 4
 
 export class FrameBuffer {
@@ -39,18 +41,18 @@ export class FrameBuffer {
   }
 }
 
-/** Calls `take` for each record; what is not whole at the end is left out. */
+/** Calls `take` for each record, which lies at `at`; what is not whole at the end is left out. */
 export function eachFrame(
   frames: Uint8Array,
-  take: (bytes: Uint8Array, at: number, length: number) => void,
+  take: (view: DataView, at: number, length: number) => void,
 ): void {
-  const view = new DataView(frames.buffer, frames.byteOffset, frames.byteLength)
+  const view = viewOf(frames)
   let at = 0
   while (at + LENGTH_BYTES <= frames.length) {
     const length = view.getUint32(at, true)
     at += LENGTH_BYTES
     if (length > frames.length - at) return
-    take(frames, at, length)
+    take(view, at, length)
     at += length
   }
 }

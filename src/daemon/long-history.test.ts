@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { before, test } from 'node:test'
 import { judgeRevocation } from '../grant/revocation.ts'
+import { viewOf } from '../wire/bytes.ts'
 import { FlowHistory } from '../observe/history.ts'
 import { appendAnswer, appendDrop, appendRefusal } from '../observe/history-fixture.ts'
 import { filterInSlices, Slice } from '../observe/turns.ts'
@@ -104,7 +105,7 @@ function repeatRecords(from: FlowHistory, count: number, to: FlowHistory): void 
       cursor = from.cursor(0)
       cursor.next()
     }
-    to.append(cursor.bytes, cursor.recordAt, cursor.recordBytes)
+    to.append(viewOf(cursor.bytes), cursor.recordAt, cursor.recordBytes)
   }
 }
 

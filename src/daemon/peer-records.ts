@@ -53,12 +53,12 @@ export function takeRecords(
   kind: number,
   frames: Uint8Array,
 ): void {
-  eachFrame(frames, (bytes, at, length) => {
+  eachFrame(frames, (view, at, length) => {
     if (kind === RECORD_FLOW) {
       // A longer one is of another release, which knows fields that we do not.
-      if (length <= FLOW_BYTES_MAX) history.append(bytes, at, length, true)
+      if (length <= FLOW_BYTES_MAX) history.append(view, at, length, true)
     } else if (kind === RECORD_LEARNED) {
-      dataPlane.give(RECORD_LEARNED, bytes.subarray(at, at + length))
+      dataPlane.give(RECORD_LEARNED, frames.subarray(at, at + length))
     }
   })
 }

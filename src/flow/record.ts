@@ -23,7 +23,7 @@
  *                              a message is there, whose question says it
  *     58  u16  message bytes   the answer as sent, cut at MESSAGE_BYTES_MAX; 0 when none was
  *     60  u32  interface       index of the interface it came in by, 0 unknown
- *     64       name, then message
+ *     64       name, then message; then up to three bytes more that say nothing
  *
  * It holds addresses and no table indexes: tables change while records lie in the history.
  */
@@ -50,8 +50,8 @@ export const FLOW_HEADER_BYTES = 64
 /** Enough for the addresses and CNAMEs that a line of `observe` shows; longer answers are cut. */
 export const MESSAGE_BYTES_MAX = 512
 
-/** The longest record: header, a name of 255 bytes, a message. */
-export const FLOW_BYTES_MAX = FLOW_HEADER_BYTES + 255 + MESSAGE_BYTES_MAX
+/** The longest record in whole words: header, a name of 255 bytes, a message. */
+export const FLOW_BYTES_MAX = FLOW_HEADER_BYTES + 256 + MESSAGE_BYTES_MAX
 
 /** FLOW_TYPE */
 export const FLOW_QUESTION = 1

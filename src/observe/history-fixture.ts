@@ -8,6 +8,7 @@ import {
   VERDICT_FORWARDED,
 } from '../flow/record.ts'
 import { parseAddress } from '../identity/address.ts'
+import { viewOf } from '../wire/bytes.ts'
 import { FLAG_QR, TYPE_A, TYPE_AAAA } from '../wire/header.ts'
 import { buildMessage } from '../wire/message.ts'
 import { parseName } from '../wire/text.ts'
@@ -49,7 +50,7 @@ export function appendAnswer(
       }),
     },
   })
-  history.append(bytes, 0, bytes.length)
+  history.append(viewOf(bytes), 0, bytes.length)
 }
 
 /** `client` was refused `name`. */
@@ -74,7 +75,7 @@ export function appendRefusal(history: FlowHistory, client: string, name: string
       message: new Uint8Array(0),
     },
   })
-  history.append(bytes, 0, bytes.length)
+  history.append(viewOf(bytes), 0, bytes.length)
 }
 
 /** A connection of `client` to port 443 of `address` was dropped. */
@@ -92,5 +93,5 @@ export function appendDrop(history: FlowHistory, client: string, address: string
     destinationPort: 443,
     interfaceIndex: 0,
   })
-  history.append(bytes, 0, bytes.length)
+  history.append(viewOf(bytes), 0, bytes.length)
 }

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { viewOf } from '../wire/bytes.ts'
 import { FlowHistory, type HistoryCursor } from './history.ts'
 
 function append(history: FlowHistory, value: number, bytes = 12): void {
   const record = new Uint8Array(bytes + 2)
   new DataView(record.buffer).setUint32(1, value)
-  history.append(record, 1, bytes)
+  history.append(viewOf(record), 1, bytes)
 }
 
 function rest(cursor: HistoryCursor): number[] {
@@ -101,7 +102,7 @@ test('a run out of a ring is taken over whole, and what the peer decided is know
   const history = new FlowHistory()
   const ring = Int32Array.of(0, 0, (1 << 24) | 8, 11, 12, (1 << 24) | 4, 21, 0)
   history.appendRun(ring, 2, 5, 2)
-  history.append(new Uint8Array(5), 0, 5, true)
+  history.append(new DataView(new ArrayBuffer(5)), 0, 5, true)
   const cursor = history.cursor(0)
   const seen: [number, boolean][] = []
   while (cursor.next()) seen.push([cursor.recordBytes, cursor.isForeign])

@@ -14,6 +14,7 @@
  */
 import { assert } from '../assert.ts'
 import { RECORD_FLOW, RECORD_FOREIGN_FLOW } from '../flow/record.ts'
+import { copyToWords } from '../wire/bytes.ts'
 
 export const HISTORY_BYTES = 4 << 20
 /** What appendRun takes at once: far less than a chunk, so that little of one is wasted. */
@@ -61,11 +62,11 @@ export class FlowHistory {
    * Appends a copy of the `length` bytes at `at`.
    * @param isForeign  the peer decided it, so it need not be told of it
    */
-  append(bytes: Uint8Array, at: number, length: number, isForeign = false): void {
+  append(view: DataView, at: number, length: number, isForeign = false): void {
     const chunk = this.#chunkFor(1 + ((length + 3) >>> 2))
     const kind = isForeign ? RECORD_FOREIGN_FLOW : RECORD_FLOW
     chunk.words[chunk.used] = (kind << KIND_SHIFT) | length
-    chunk.bytes.set(bytes.subarray(at, at + length), (chunk.used + 1) * 4)
+    copyToWords(view, at, length, chunk.words, chunk.used + 1)
     chunk.used += 1 + ((length + 3) >>> 2)
     chunk.count++
     if (this.#waiting.length > 0) this.#wake()
@@ -141,6 +142,8 @@ export class FlowHistory {
 export class HistoryCursor {
   /** The record that `next` found; valid until something is appended. */
   bytes: Uint8Array = new Uint8Array(0)
+  /** The same as words; a record begins at a whole word. */
+  words: Int32Array = new Int32Array(0)
   recordAt = 0
   recordBytes = 0
   /** The peer decided it. */
@@ -172,6 +175,7 @@ export class HistoryCursor {
     const place = this.#locate()
     const { chunk } = place
     this.bytes = chunk.bytes
+    this.words = chunk.words
     const header = chunk.words[place.at]!
     this.recordBytes = header & LENGTH_MASK
     this.recordAt = (place.at + 1) * 4

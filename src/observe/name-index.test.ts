@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { viewOf } from '../wire/bytes.ts'
 import { FlowHistory } from './history.ts'
 import { appendAnswer, appendDrop, appendRefusal } from './history-fixture.ts'
 import { NAMES_MAX, NameIndex } from './name-index.ts'
@@ -111,7 +112,7 @@ test('records that are cut, or of a later release, are passed over', async () =>
   const whole = history.cursor(0)
   assert.ok(whole.next())
   const bytes = whole.bytes.slice(whole.recordAt, whole.recordAt + whole.recordBytes)
-  for (let length = 0; length < bytes.length; length++) history.append(bytes, 0, length)
+  for (let length = 0; length < bytes.length; length++) history.append(viewOf(bytes), 0, length)
   const index = new NameIndex(history)
   await index.follow()
   assert.deepEqual(index.names(WEB, ADDRESS), ['a.example.com'])

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { encodeFlow } from '../flow/decode.ts'
 import { REASON_NO_GRANT } from '../flow/reason.ts'
 import { FLOW_CONNECTION, VERDICT_DENIED } from '../flow/record.ts'
+import { viewOf } from '../wire/bytes.ts'
 import { ControlError } from './control.ts'
 import type { Directory, FlowRow, LostRow } from './flow-row.ts'
 import { FlowHistory } from './history.ts'
@@ -26,7 +27,7 @@ function append(history: FlowHistory, port: number, timeMs = 0): void {
     destinationPort: port,
     interfaceIndex: 0,
   })
-  history.append(bytes, 0, bytes.length)
+  history.append(viewOf(bytes), 0, bytes.length)
 }
 
 function port(row: object): number {

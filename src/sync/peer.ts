@@ -67,7 +67,7 @@ export type AnnounceOutcome = 'acknowledged' | 'gone' | 'silent'
 
 /** Where flows for the peer come from: a cursor in a bounded history. */
 export interface FlowSource {
-  /** The next flows as frames; null: none now. The bytes are the link's from then on. */
+  /** The next flows as frames; null: none now. Valid until it is called again. */
   next(): Uint8Array | null
   /** The peer is a new process, which has none: go back to the oldest. */
   rewind(): void

@@ -39,6 +39,11 @@ export function getTtl(bytes: Uint8Array, at: number): number {
   return ttl < 0 ? 0 : ttl
 }
 
+/** The same bytes as a DataView. */
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
 /** Copies within or between arrays; `copyWithin` and `set` would need a view. Not for overlaps. */
 export function copyBytes(
   from: Uint8Array,

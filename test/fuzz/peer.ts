@@ -83,8 +83,8 @@ export const syncFrames: FuzzTarget = {
     assert.equal(isWhole, count > 0)
     let seen = 0
     let seenBytes = 0
-    eachFrame(input, (bytes, at, length) => {
-      assert.ok(at >= 4 && at + length <= bytes.length, 'a record lies inside its frames')
+    eachFrame(input, (view, at, length) => {
+      assert.ok(at >= 4 && at + length <= view.byteLength, 'a record lies inside its frames')
       seen++
       seenBytes += 4 + length
     })

@@ -44,6 +44,7 @@ import { PROBES_MAX } from '../../../src/upstream/probes.ts'
 import { type Endpoint, Routes, type Server } from '../../../src/upstream/routes.ts'
 import type { AnswerSink } from '../../../src/upstream/transport.ts'
 import { Answer } from '../../../src/wire/answer.ts'
+import { viewOf } from '../../../src/wire/bytes.ts'
 import { parseName } from '../../../src/wire/text.ts'
 import { durationMs, VirtualClock } from '../clock.ts'
 import { CollectedReplies } from './collected-replies.ts'
@@ -371,7 +372,7 @@ export class InProcessWorld implements World {
         assert(flow?.type === 'question', 'a flow can be read')
         assert(!this.#flowsByPort.has(flow.source.port), 'a query ends in exactly one flow')
         this.#flowsByPort.set(flow.source.port, flow)
-        this.#history.append(bytes, bodyAt, bodyBytes)
+        this.#history.append(viewOf(bytes), bodyAt, bodyBytes)
       }
       this.#flows.release()
     }
