@@ -30,6 +30,8 @@ export interface DnsZone {
   readonly fresh: readonly string[]
 }
 
+/** A process that goes on after a stop asks at once what clients have asked meanwhile. */
+const RECEIVE_BUFFER_BYTES = 1 << 20
 /** TTL of what is made up, and of negative answers. */
 const FRESH_TTL_SECONDS = 300
 const UDP_BYTES_WITHOUT_EDNS = 512
@@ -58,7 +60,10 @@ export class DnsServer {
 
   /** Serves UDP and TCP there; resolves when both do. */
   async listen(address: string, port: number): Promise<void> {
-    const udp = createSocket({ type: address.includes(':') ? 'udp6' : 'udp4' })
+    const udp = createSocket({
+      type: address.includes(':') ? 'udp6' : 'udp4',
+      recvBufferSize: RECEIVE_BUFFER_BYTES,
+    })
     udp.on('message', (packet, from) => {
       const answer = this.answer(packet, 'udp')
       if (answer !== null) udp.send(answer, from.port, from.address)
