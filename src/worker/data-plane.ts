@@ -57,11 +57,15 @@ import type {
 
 /** Address space, not memory: pages count when a table first needs them. */
 const TABLE_BYTES = 64 * 1024 * 1024
-/** 0.4 s of flows at 50,000 q/s, should the main thread stand still for that long. */
+/** 0.4 s of flows at 50,000 q/s, of which the main thread rests LOOK_MS. */
 const RECORDS_WORDS = 1024 * 1024
 const ANSWERS_WORDS = 256 * 1024
-/** How often the main thread looks at the worker's records and beat: while there is something … */
-const LOOK_MS = 20
+/**
+ * How often the main thread looks at the worker's records and beat: while there is something …
+ * A waking takes the processor from an answer or two, and only flows wait for it: what the peer
+ * shall know wakes us.
+ */
+const LOOK_MS = 100
 /** … and while somebody waits for the worker; otherwise every MAIN_LOOK_MS, or when it is woken. */
 const LOOK_SOON_MS = 5
 const REQUEST_MS = 2000
