@@ -41,6 +41,8 @@ class Bench {
   /** Nothing comes any more. */
   isQuiet = false
   slept: number[] = []
+  /** STATE when the main thread was woken last. */
+  stateAtSignal = -1
   /** What the kernel says to the next refresh: whether all is there as before. */
   isKernelWhole = true
   /** How long the process is stopped at that point of its next waking, once. */
@@ -91,7 +93,12 @@ class Bench {
       inbox: { isWaiting: false, read: () => {}, report: () => {}, clear: () => {} },
       counters: { add: () => {} },
       records: this.records,
-      wakeMain: { signal: note('wake main') },
+      wakeMain: {
+        signal: () => {
+          this.done.push('wake main')
+          this.stateAtSignal = this.control[STATE]!
+        },
+      },
       control: this.control,
       now: () => this.#nowMs,
     }
@@ -175,7 +182,7 @@ for (const point of ['inEpoll', 'inFlight'] as const) {
     const afterStop = done.slice(done.indexOf('forget'))
     assert.ok(done.includes('forget'))
     assert.deepEqual(
-      afterStop.filter((what) => what !== 'forget'),
+      afterStop.filter((what) => what !== 'forget' && what !== 'wake main'),
       [],
     )
     if (point === 'inFlight') assert.ok(done.includes('drop'))
@@ -185,6 +192,13 @@ for (const point of ['inEpoll', 'inFlight'] as const) {
     assert.equal(bench.control[STATE], STATE_SERVING)
   })
 }
+
+test('a main thread that is woken for a stop finds that there was one', () => {
+  const bench = new Bench()
+  bench.stopMs.inEpoll = 500
+  assert.ok(bench.turns(1).includes('wake main'))
+  assert.equal(bench.stateAtSignal, STATE_AWAY)
+})
 
 test('stopped again while it waits, what was found out for the first time does not count', () => {
   const bench = new Bench()

@@ -237,11 +237,11 @@ export class Loop {
     this.#lastMs = nowMs
     if (stoodStillMs > control[LAG_MS]!) control[LAG_MS] = stoodStillMs
     let state = control[STATE]!
-    if (stoodStillMs > ALIVE_MS && state !== STATE_HOLDING) {
+    const hasStoodStill = stoodStillMs > ALIVE_MS && state !== STATE_HOLDING
+    if (hasStoodStill) {
       counters.add(TIMES_AWAY, 1)
       // Counted again when it happens while we wait: what main has found out by then is old.
       Atomics.add(control, AWAY, 1)
-      wakeMain.signal()
       pipeline.forgetGrants()
       state = STATE_AWAY
     }
@@ -253,6 +253,8 @@ export class Loop {
     if (state === STATE_SERVING) this.#read(nowMs)
     else this.#leave()
     if (control[STATE] !== state) Atomics.store(control, STATE, state)
+    // Not before: main looks once for it, and then when it would have looked anyway.
+    if (hasStoodStill) wakeMain.signal()
     return state !== STATE_AWAY
   }
 
