@@ -3,7 +3,7 @@
  * that is still known here, its predecessor's too.
  *
  * There is one for each query, so they are copied by words: a view and a call for each record cost
- * five times as much, and made a busy node's answers wait.
+ * three times as much, and made a busy node's answers wait.
  */
 import { FLOW_BYTES_MAX } from '../flow/record.ts'
 import type { FlowHistory, HistoryCursor } from '../observe/history.ts'
@@ -32,7 +32,7 @@ export class FlowsForPeer implements FlowSource {
     while (used + FRAME_WORDS_MAX <= PIECE_WORDS && cursor.next()) {
       if (cursor.isForeign && cursor.sequence > this.#pastEnd) continue
       const count = (cursor.recordBytes + 3) >>> 2
-      words[used++] = count * 4
+      words[used++] = count * 4 // the frame's length
       for (let at = cursor.recordAt >>> 2, end = at + count; at < end; at++) {
         words[used++] = cursor.words[at]!
       }

@@ -1,6 +1,7 @@
 /**
- * Records on their way to the peer: each behind a u32 of its length, little-endian, collected until
- * they are sent as one message.
+ * Records on their way to the peer and from it: each behind a u32 of its length, little-endian,
+ * collected until they are sent as one message. (Flows, of which there are many more, are collected
+ * by words: flows-for-peer.ts.)
  */
 import { viewOf } from '../wire/bytes.ts'
 
@@ -20,16 +21,13 @@ export class FrameBuffer {
     return this.#used === 0
   }
 
-  hasRoom(length: number): boolean {
-    return this.#used + LENGTH_BYTES + length <= this.#bytes.length
-  }
-
   /** Adds a copy of the record; false when it has no room (then `take` and add it again). */
   add(bytes: Uint8Array, at: number, length: number): boolean {
-    if (!this.hasRoom(length)) return false
+    const end = this.#used + LENGTH_BYTES + length
+    if (end > this.#bytes.length) return false
     this.#view.setUint32(this.#used, length, true)
     this.#bytes.set(bytes.subarray(at, at + length), this.#used + LENGTH_BYTES)
-    this.#used += LENGTH_BYTES + length
+    this.#used = end
     return true
   }
 

@@ -63,11 +63,12 @@ export class FlowHistory {
    * @param isForeign  the peer decided it, so it need not be told of it
    */
   append(view: DataView, at: number, length: number, isForeign = false): void {
-    const chunk = this.#chunkFor(1 + ((length + 3) >>> 2))
+    const words = wordsOf(length)
+    const chunk = this.#chunkFor(words)
     const kind = isForeign ? RECORD_FOREIGN_FLOW : RECORD_FLOW
     chunk.words[chunk.used] = (kind << KIND_SHIFT) | length
     copyToWords(view, at, length, chunk.words, chunk.used + 1)
-    chunk.used += 1 + ((length + 3) >>> 2)
+    chunk.used += words
     chunk.count++
     if (this.#waiting.length > 0) this.#wake()
   }

@@ -57,7 +57,7 @@ import type {
 
 /** Address space, not memory: pages count when a table first needs them. */
 const TABLE_BYTES = 64 * 1024 * 1024
-/** 0.4 s of flows at 50,000 q/s, of which the main thread rests LOOK_MS. */
+/** 0.4 s of flows at 50,000 q/s: four times what comes while the main thread rests (LOOK_MS). */
 const RECORDS_WORDS = 1024 * 1024
 const ANSWERS_WORDS = 256 * 1024
 /**
