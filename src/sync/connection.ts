@@ -10,7 +10,7 @@
  * synchronous; the bytes of a message are valid while it is handled.
  */
 import { assert } from '../assert.ts'
-import { EAGAIN, EMSGSIZE, ENOBUFS, EPIPE, errnoText } from '../linux/errno.ts'
+import { EAGAIN, ECONNRESET, EMSGSIZE, ENOBUFS, EPIPE, errnoText } from '../linux/errno.ts'
 import { type Watch, watchReadable } from '../linux/event-loop.ts'
 import { Region } from '../linux/region.ts'
 import { close } from '../linux/socket.ts'
@@ -64,8 +64,8 @@ export class Connection {
     const result = sendMessage(this.fd, outgoing.address, 1 + body.length, descriptors)
     if (result > 0) return 'sent'
     if (result === -EAGAIN || result === -ENOBUFS || result === -ETOOMANYREFS) return 'full'
-    // After EPIPE reading will find the end, behind what the peer still said.
-    if (result !== -EPIPE) setImmediate(() => this.#end(result))
+    // After these reading will find the end, behind what the peer still said.
+    if (result !== -EPIPE && result !== -ECONNRESET) setImmediate(() => this.#end(result))
     return 'gone'
   }
 
@@ -80,6 +80,9 @@ export class Connection {
     for (let count = 0; count < MESSAGES_MAX && !this.#isClosed; count++) {
       const { bytes, descriptors } = receiveMessage(this.fd, received.address, MESSAGE_BYTES_MAX)
       if (bytes === -EAGAIN) return
+      // Said once and ahead of all that waits, by a peer that closed before it had read everything
+      // (unix_release_sock in net/unix/af_unix.c).
+      if (bytes === -ECONNRESET) continue
       if (bytes <= 0) {
         this.#end(bytes)
         return

@@ -104,6 +104,21 @@ test('a link that goes is found again by whoever looks first', async () => {
   await linked(next, proxy)
 })
 
+for (const first of ['reads', 'sends'] as const) {
+  test(`who left messages unread is heard to the end by a peer that ${first} next`, async () => {
+    using agent = open('agent')
+    using proxy = open('proxy')
+    await linked(agent, proxy)
+    agent.link.tellAnswers(framesOf('never read'))
+    proxy.link.tellAnswers(framesOf('its last word'))
+    proxy[Symbol.dispose]()
+    if (first === 'sends') agent.link.tellAnswers(framesOf('never sent'))
+    await until('the link has ended', () => !agent.link.peer!.isLinked)
+    assert.deepEqual(agent.received[RECORD_LEARNED], ['its last word'])
+    assert.deepEqual(agent.changes, ['linked', 'leaving', 'unlinked'])
+  })
+}
+
 test('a second process of the same role is refused', () => {
   using agent = open('agent')
   assert.throws(() => open('agent'), { code: 'EADDRINUSE' })
