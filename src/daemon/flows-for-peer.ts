@@ -6,10 +6,12 @@
  * three times as much, and made a busy node's answers wait.
  */
 import { FLOW_BYTES_MAX } from '../flow/record.ts'
+import { letOthersRun } from '../linux/process.ts'
 import type { FlowHistory, HistoryCursor } from '../observe/history.ts'
 import type { FlowSource } from '../sync/peer.ts'
 
-const PIECE_WORDS = 16 * 1024
+/** Some 150 flows: who waits for the processor gets it between two pieces. */
+const PIECE_WORDS = 4 * 1024
 const FRAME_WORDS_MAX = 1 + FLOW_BYTES_MAX / 4
 
 export class FlowsForPeer implements FlowSource {
@@ -26,6 +28,7 @@ export class FlowsForPeer implements FlowSource {
   }
 
   next(): Uint8Array | null {
+    letOthersRun()
     const cursor = this.#cursor
     const words = this.#words
     let used = 0

@@ -6,6 +6,7 @@
  * What is told is told at once: an answer that a client has may be asked of the peer next.
  */
 import { FLOW_BYTES_MAX, RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
+import { letOthersRun } from '../linux/process.ts'
 import type { FlowHistory } from '../observe/history.ts'
 import type { PeerLink } from '../sync/link.ts'
 import type { DataPlane } from '../worker/data-plane.ts'
@@ -53,6 +54,7 @@ export function takeRecords(
   kind: number,
   frames: Uint8Array,
 ): void {
+  if (kind === RECORD_FLOW) letOthersRun()
   eachFrame(frames, (view, at, length) => {
     if (kind === RECORD_FLOW) {
       // A longer one is of another release, which knows fields that we do not.

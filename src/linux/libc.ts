@@ -218,6 +218,9 @@ export const eventfd: (value: number, flags: number) => number = program.func(
 
 // -- the process ----------------------------------------------------------------------------------
 
+/** int sched_yield(void) — sched_yield(2) */
+export const sched_yield: () => number = program.func('int sched_yield(void)')
+
 /** int clock_gettime(clockid_t clock, struct timespec *tp) — clock_gettime(2) */
 export const clock_gettime: (clock: number, time: Address) => number = program.func(
   'int clock_gettime(int, uintptr_t)',

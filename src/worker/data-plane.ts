@@ -11,7 +11,7 @@ import { bodyBytesMax, RingReader, ringBytes, RingWriter } from '../flow/ring.ts
 import { type Watch, watchReadable } from '../linux/event-loop.ts'
 import { EventFd } from '../linux/eventfd.ts'
 import { lookEvery } from '../linux/looks.ts'
-import { exitNow, giveWay, monotonicMs, writeStderr } from '../linux/process.ts'
+import { exitNow, giveWay, letOthersRun, monotonicMs, writeStderr } from '../linux/process.ts'
 import { Region } from '../linux/region.ts'
 import { HISTORY_RUN_WORDS } from '../observe/history.ts'
 import { COUNTERS, type CounterName } from '../pipeline/counters.ts'
@@ -336,6 +336,7 @@ export class DataPlane {
         }
       }
       reader.release()
+      letOthersRun()
       hasRead = true
     }
     return hasRead
