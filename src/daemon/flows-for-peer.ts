@@ -10,7 +10,7 @@ import { letOthersRun } from '../linux/process.ts'
 import type { FlowHistory, HistoryCursor } from '../observe/history.ts'
 import type { FlowSource } from '../sync/peer.ts'
 
-/** Some 150 flows: who waits for the processor gets it between two pieces. */
+/** Some 150 flows: who waits for the processor gets it after each piece that is full. */
 const PIECE_WORDS = 4 * 1024
 const FRAME_WORDS_MAX = 1 + FLOW_BYTES_MAX / 4
 
@@ -28,7 +28,6 @@ export class FlowsForPeer implements FlowSource {
   }
 
   next(): Uint8Array | null {
-    letOthersRun()
     const cursor = this.#cursor
     const words = this.#words
     let used = 0
@@ -40,6 +39,7 @@ export class FlowsForPeer implements FlowSource {
         words[used++] = cursor.words[at]!
       }
     }
+    if (used + FRAME_WORDS_MAX > PIECE_WORDS) letOthersRun()
     return used === 0 ? null : this.#bytes.subarray(0, used * 4)
   }
 

@@ -14,6 +14,8 @@ import { FlowsForPeer } from './flows-for-peer.ts'
 import { eachFrame, FrameBuffer } from './frames.ts'
 
 const TELL_BYTES = 64 * 1024
+/** As many flows as keep the processor from others for some 20 µs. */
+const STRETCH_BYTES = 8 * 1024
 
 export class PeerRecords {
   readonly #history: FlowHistory
@@ -54,7 +56,8 @@ export function takeRecords(
   kind: number,
   frames: Uint8Array,
 ): void {
-  if (kind === RECORD_FLOW) letOthersRun()
+  // Not for a few: answers may be behind them.
+  if (kind === RECORD_FLOW && frames.length > STRETCH_BYTES) letOthersRun()
   eachFrame(frames, (view, at, length) => {
     if (kind === RECORD_FLOW) {
       // A longer one is of another release, which knows fields that we do not.

@@ -326,6 +326,7 @@ export class DataPlane {
     const reader = this.#reader
     let hasRead = false
     while (reader.nextRun(HISTORY_RUN_WORDS)) {
+      const isStretch = reader.kind === RECORD_FLOW && reader.runWords > HISTORY_RUN_WORDS / 2
       if (reader.kind === RECORD_FLOW) {
         this.onFlows(reader.words, reader.runAt, reader.runWords, reader.runCount)
       } else {
@@ -336,7 +337,8 @@ export class DataPlane {
         }
       }
       reader.release()
-      letOthersRun()
+      // Not after a few: an answer may be next, which the peer shall have at once.
+      if (isStretch) letOthersRun()
       hasRead = true
     }
     return hasRead
