@@ -1,10 +1,6 @@
 /**
- * Runs benchmarks: `npm run bench -- NAME …`, all of them without a name. Needs root, for network
- * namespaces of its own.
- *
- *     --rounds N     how often everything is measured; 1 is a look, 7 are for the record
- *     --only A,B     only these subjects
- *     --save         stores the results under bench/results, to be committed
+ * Runs benchmarks: `npm run bench -- NAME …`, all of them without a name; `--help` says the rest.
+ * Needs root, for network namespaces of its own.
  *
  * Numbers from a busy machine are worth little: compare within one run, and look at the ratios.
  */
@@ -36,23 +32,36 @@ const BENCHES: Readonly<Record<string, (options: BenchOptions) => Promise<BenchR
   pauses: runPauses,
 }
 
+const OPTIONS = {
+  rounds: { type: 'string', default: '1' },
+  only: { type: 'string' },
+  save: { type: 'boolean', default: false },
+} as const
+
+const USAGE = `usage: npm run bench -- [NAME]... [--rounds N] [--only A,B] [--save]
+
+  NAME        ${Object.keys(BENCHES).join(', ')}; without one, all of them
+  --rounds N  how often everything is measured; 1 (the default) is a look, 7 are for the record
+  --only A,B  only these of ${SUBJECTS.map(({ name }) => name).join(', ')}
+  --save      stores the results under bench/results, to be committed`
+
+interface Command {
+  readonly names: readonly string[]
+  readonly rounds: number
+  readonly only: readonly string[]
+  readonly isSaved: boolean
+}
+
 process.exitCode = await main(process.argv.slice(2))
 
-async function main(commandArguments: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: commandArguments,
-    allowPositionals: true,
-    options: {
-      rounds: { type: 'string', default: '1' },
-      only: { type: 'string', default: '' },
-      save: { type: 'boolean', default: false },
-    },
-  })
-  const names = positionals.length === 0 ? Object.keys(BENCHES) : positionals
-  const unknown = names.find((name) => !Object.hasOwn(BENCHES, name))
-  const rounds = Number(values.rounds)
-  if (unknown !== undefined || !Number.isInteger(rounds) || rounds < 1) {
-    console.error(`usage: npm run bench -- [${Object.keys(BENCHES).join('|')}] … [--rounds N] …`)
+async function main(words: string[]): Promise<number> {
+  if (words.includes('--help') || words.includes('-h')) {
+    console.log(USAGE)
+    return 0
+  }
+  const command = readCommand(words)
+  if (typeof command === 'string') {
+    console.error(`bench: ${command}\n\n${USAGE}`)
     return 2
   }
   const missing = whatIsMissing()
@@ -60,20 +69,35 @@ async function main(commandArguments: string[]): Promise<number> {
     console.error(`bench: ${missing}`)
     return 1
   }
-  const only = values.only === '' ? [] : values.only.split(',')
-  const stranger = only.find((name) => !SUBJECTS.some((subject) => subject.name === name))
-  if (stranger !== undefined) {
-    const known = SUBJECTS.map(({ name }) => name).join(', ')
-    console.error(`bench: nobody is called ${stranger}; subjects are ${known}`)
-    return 2
-  }
+  const { names, rounds, only, isSaved } = command
   const machine = machineNow() // before we are what keeps it busy
   for (const name of names) {
     const report = await BENCHES[name]!({ rounds, only, progress: (line) => console.error(line) })
     for (const line of reportLines(name, machine, report)) console.log(line)
-    if (values.save) save(name, machine, rounds, report)
+    if (isSaved) save(name, machine, rounds, report)
   }
   return 0
+}
+
+/** What is wanted, or what is wrong with it. */
+function readCommand(words: string[]): Command | string {
+  let parsed
+  try {
+    parsed = parseArgs({ args: words, allowPositionals: true, options: OPTIONS })
+  } catch (error) {
+    // The first sentence says what is wrong; those behind it are for who writes a parser.
+    return (error as Error).message.split('. ', 1)[0]!
+  }
+  const { values, positionals } = parsed
+  const names = positionals.length === 0 ? Object.keys(BENCHES) : positionals
+  const unknown = names.find((name) => !Object.hasOwn(BENCHES, name))
+  if (unknown !== undefined) return `there is no benchmark ${unknown}`
+  const rounds = Number(values.rounds)
+  if (!Number.isInteger(rounds) || rounds < 1) return '--rounds needs a whole number from 1 on'
+  const only = values.only?.split(',') ?? []
+  const stranger = only.find((name) => !SUBJECTS.some((subject) => subject.name === name))
+  if (stranger !== undefined) return `nobody is called ${stranger}`
+  return { names, rounds, only, isSaved: values.save }
 }
 
 function whatIsMissing(): string | null {
