@@ -3,9 +3,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FLOW_BYTES_MAX } from '../flow/record.ts'
 import { FlowHistory } from '../observe/history.ts'
-import { endOfPiece } from '../sync/frames.ts'
+import { eachFrame, endOfPiece } from '../sync/frames.ts'
 import { FlowsForPeer } from './flows-for-peer.ts'
-import { eachFrame } from './frames.ts'
 
 /** Appends a record that begins with the number. */
 function append(history: FlowHistory, number: number, bytes = 64, isForeign = false): void {

@@ -8,10 +8,10 @@
 import { FLOW_BYTES_MAX, RECORD_FLOW, RECORD_LEARNED } from '../flow/record.ts'
 import { letOthersRun } from '../linux/process.ts'
 import type { FlowHistory } from '../observe/history.ts'
+import { eachFrame, FrameBuffer } from '../sync/frames.ts'
 import type { PeerLink } from '../sync/link.ts'
 import type { DataPlane } from '../worker/data-plane.ts'
 import { FlowsForPeer } from './flows-for-peer.ts'
-import { eachFrame, FrameBuffer } from './frames.ts'
 
 const TELL_BYTES = 64 * 1024
 /** As many flows as keep the processor from others for some 20 µs. */

@@ -11,11 +11,16 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { AnswerCache } from '../../src/cache/cache.ts'
 import { isLearned, LEARNED_NAME, LearnedCodec, learnedNameBytes } from '../../src/cache/learned.ts'
-import { eachFrame } from '../../src/daemon/frames.ts'
 import { decodeFlow, VERDICTS } from '../../src/flow/decode.ts'
 import { createLogTo } from '../../src/log.ts'
 import { LastPolicy } from '../../src/state/last-policy.ts'
-import { areFrames, countFrames, endOfPiece, FRAME_BYTES_MAX } from '../../src/sync/frames.ts'
+import {
+  areFrames,
+  countFrames,
+  eachFrame,
+  endOfPiece,
+  FRAME_BYTES_MAX,
+} from '../../src/sync/frames.ts'
 import {
   POLICY_BYTES_MAX,
   policyChunk,
