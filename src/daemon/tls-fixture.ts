@@ -7,7 +7,9 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { answerTo } from '../upstream/forwarder-fixture.ts'
+import { getU16, putU16 } from '../wire/bytes.ts'
 import { PADDING_BYTES_MAX, padOpt } from '../wire/edns.ts'
+import { FLAG_QR, FLAGS_AT, OPCODE_MASK } from '../wire/header.ts'
 import { parseMessage } from '../wire/message.ts'
 import { formatName } from '../wire/text.ts'
 
@@ -65,8 +67,14 @@ export class TlsServer {
   }
 }
 
-/** As servers do for those who pad their questions. */
+/** As servers do for those who pad their questions; a message of another opcode comes back as it is. */
 function paddedAnswerTo(bytes: Uint8Array): Uint8Array {
+  const flags = getU16(bytes, FLAGS_AT)
+  if ((flags & OPCODE_MASK) !== 0) {
+    const reply = Uint8Array.from(bytes)
+    putU16(reply, FLAGS_AT, flags | FLAG_QR)
+    return reply
+  }
   const answer = answerTo({ bytes, name: formatName(parseMessage(bytes)!.question!.name) })
   const out = new Uint8Array(answer.length + PADDING_BYTES_MAX)
   out.set(answer)

@@ -37,6 +37,19 @@ test('a proxy asks its upstream over TLS, on few connections, and shows it', asy
   assert.deepEqual([upstreams[0]!.transport, upstreams[0]!.state], ['tls', 'well'])
 })
 
+test('what is no question goes over TLS too, byte for byte, there and back', async () => {
+  using server = await TlsServer.start()
+  await using proxy = await LoneProxy.start({
+    upstream: `${LOOPBACK}:${server.port}`,
+    settings: `transport: tls, pins: ["${TEST_PIN}"]`,
+  })
+  const notify = '24000001000000000000076578616d706c6503636f6d0000060001'
+  const reply = await proxy.ask(Buffer.from(`1234${notify}`, 'hex'), 5000)
+  assert.equal(Buffer.from(reply!).toString('hex'), `1234a4${notify.slice(2)}`)
+  // A signature is over all of it: nothing may be added, not even padding.
+  assert(server.lengths.has(2 + notify.length / 2), `${[...server.lengths]}`)
+})
+
 test('a proxy finds out that its upstream forwards to it, says so, and asks it again when it does not', async () => {
   // A forwarder as people run them: whatever it is asked it asks the proxy.
   let port = 0
