@@ -36,7 +36,7 @@ function prepare(directory: string): { warm: Load[]; loads: Load[] } {
   const file = join(directory, 'names')
   writeKnownNames(file, NAME_COUNT)
   const fast = { file, passes: 20, secondsMax: 10 }
-  const steady = { file, passes: 6, secondsMax: 10, rate: SHARED_RATE }
+  const steady = { file, passes: 12, secondsMax: 10, rate: SHARED_RATE }
   return {
     warm: [{ name: 'warm', file, ...WARM }],
     loads: [
