@@ -15,7 +15,7 @@
 import { SLEEP_MS } from './control.ts'
 
 /** Looks in a row that must find something. One finds a datagram on its way to a healthy peer. */
-const FINDS = 4
+const FINDS = 8
 /** Between such looks. */
 const LOOK_SOON_MS = 2
 /** How long the second reader then reads on. */
