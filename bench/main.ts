@@ -36,6 +36,7 @@ const OPTIONS = {
   rounds: { type: 'string', default: '1' },
   only: { type: 'string' },
   save: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
 } as const
 
 const USAGE = `usage: npm run bench -- [NAME]... [--rounds N] [--only A,B] [--save]
@@ -50,26 +51,30 @@ interface Command {
   readonly rounds: number
   readonly only: readonly string[]
   readonly isSaved: boolean
+  readonly isHelp: boolean
 }
 
 process.exitCode = await main(process.argv.slice(2))
 
 async function main(words: string[]): Promise<number> {
-  if (words.includes('--help') || words.includes('-h')) {
+  let command: Command
+  try {
+    command = readCommand(words)
+  } catch (error) {
+    // Of parseArgs' messages the first sentence: those behind it are for who writes a parser.
+    console.error(`bench: ${(error as Error).message.split('. ', 1)[0]}\n\n${USAGE}`)
+    return 2
+  }
+  const { names, rounds, only, isSaved, isHelp } = command
+  if (isHelp) {
     console.log(USAGE)
     return 0
-  }
-  const command = readCommand(words)
-  if (typeof command === 'string') {
-    console.error(`bench: ${command}\n\n${USAGE}`)
-    return 2
   }
   const missing = whatIsMissing()
   if (missing !== null) {
     console.error(`bench: ${missing}`)
     return 1
   }
-  const { names, rounds, only, isSaved } = command
   const machine = machineNow() // before we are what keeps it busy
   for (const name of names) {
     const report = await BENCHES[name]!({ rounds, only, progress: (line) => console.error(line) })
@@ -79,25 +84,24 @@ async function main(words: string[]): Promise<number> {
   return 0
 }
 
-/** What is wanted, or what is wrong with it. */
-function readCommand(words: string[]): Command | string {
-  let parsed
-  try {
-    parsed = parseArgs({ args: words, allowPositionals: true, options: OPTIONS })
-  } catch (error) {
-    // The first sentence says what is wrong; those behind it are for who writes a parser.
-    return (error as Error).message.split('. ', 1)[0]!
-  }
-  const { values, positionals } = parsed
+/** Throws what is wrong with it. */
+function readCommand(words: string[]): Command {
+  const { values, positionals } = parseArgs({
+    args: words,
+    allowPositionals: true,
+    options: OPTIONS,
+  })
   const names = positionals.length === 0 ? Object.keys(BENCHES) : positionals
   const unknown = names.find((name) => !Object.hasOwn(BENCHES, name))
-  if (unknown !== undefined) return `there is no benchmark ${unknown}`
+  if (unknown !== undefined) throw new Error(`there is no benchmark ${unknown}`)
   const rounds = Number(values.rounds)
-  if (!Number.isInteger(rounds) || rounds < 1) return '--rounds needs a whole number from 1 on'
+  if (!Number.isInteger(rounds) || rounds < 1) {
+    throw new Error('--rounds needs a whole number from 1 on')
+  }
   const only = values.only?.split(',') ?? []
   const stranger = only.find((name) => !SUBJECTS.some((subject) => subject.name === name))
-  if (stranger !== undefined) return `nobody is called ${stranger}`
-  return { names, rounds, only, isSaved: values.save }
+  if (stranger !== undefined) throw new Error(`nobody is called ${stranger}`)
+  return { names, rounds, only, isSaved: values.save, isHelp: values.help }
 }
 
 function whatIsMissing(): string | null {

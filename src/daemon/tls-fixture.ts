@@ -36,7 +36,7 @@ export class TlsServer {
           stream = stream.subarray(2 + bytes.length)
           this.questionCount++
           this.lengths.add(bytes.length)
-          const answer = paddedAnswerTo(bytes)
+          const answer = replyTo(bytes)
           const length = Buffer.alloc(2)
           length.writeUInt16BE(answer.length)
           socket.write(Buffer.concat([length, answer]))
@@ -67,8 +67,8 @@ export class TlsServer {
   }
 }
 
-/** As servers do for those who pad their questions; a message of another opcode comes back as it is. */
-function paddedAnswerTo(bytes: Uint8Array): Uint8Array {
+/** Padded, as servers do for those who pad; but what is no question comes back as it is. */
+function replyTo(bytes: Uint8Array): Uint8Array {
   const flags = getU16(bytes, FLAGS_AT)
   if ((flags & OPCODE_MASK) !== 0) {
     const reply = Uint8Array.from(bytes)
